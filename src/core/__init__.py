@@ -1,0 +1,1 @@
+"""The Flask-style framework: what carries requests, and channels, to clients."""
