@@ -1,0 +1,163 @@
+"""What every test may use: real servers, a real browser, a proxy that breaks, an app in a process of its own.
+
+- ``browser``, ``page``: an async Playwright browser and a fresh page of it; an uncaught script error fails the test
+- ``nginx``: starts Nginx: ``nginx(config, port)`` or ``nginx.bare(app_port)``
+- ``serve``: ``server = await serve("tests.nginx.app:app")`` has ``url``, ``port``, ``output()``, ``stop()``
+- ``tcp_proxy``: ``proxy = await tcp_proxy(port)`` has ``port``, ``cut()``, ``refuse()``, ``stall()``, ``restore()``
+
+Every test has a time limit (``tests/support/limits.py``) and must leave nothing behind (``tests/support/leaks.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .services import CHROMIUM, NGINX, SERVICES, Found, Missing, Service
+from .support.nginx import Nginx, start_bare
+from .support.proxy import Proxy
+from .support.server import AppServer
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+pytest_plugins = ["tests.support.limits", "tests.support.leaks"]
+
+BROWSER_ARGUMENTS = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for service in SERVICES:
+        parser.addoption(
+            f"--no-{service.name}", action="store_true", help=f"leave out the tests that need {service.name}"
+        )
+
+
+def need(service: Service, config: pytest.Config) -> Found:
+    """The service for a test; fails the test where it is missing, skips it where it was opted out of."""
+    if config.getoption(f"--no-{service.name}"):
+        pytest.skip(f"left out by --no-{service.name}")
+    try:
+        return service.need()
+    except Missing as error:
+        pytest.fail(f"{error}   (or leave it out: --no-{service.name})", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def nginx_program(request: pytest.FixtureRequest) -> Found:
+    """The Nginx program of this machine."""
+    return need(NGINX, request.config)
+
+
+@pytest.fixture(scope="session")
+def chromium_program(request: pytest.FixtureRequest) -> Found:
+    """The Chromium program of this machine."""
+    return need(CHROMIUM, request.config)
+
+
+class NginxStarter:
+    """Starts Nginx servers for one test and stops them after it."""
+
+    def __init__(self, program: Found, folder: Path, stack: ExitStack) -> None:
+        self.program = program
+        self.folder = folder
+        self.stack = stack
+        self.count = 0
+
+    def __call__(self, config: str, port: int) -> Nginx:
+        """Nginx with a whole configuration that listens on *port* (take one from ``free_port``)."""
+        return self._keep(Nginx(self.program, self._folder(), config, port).start())
+
+    def bare(self, app_port: int) -> Nginx:
+        """Nginx with nothing but ``proxy_pass`` to *app_port*."""
+        return self._keep(start_bare(self.program, self._folder(), app_port))
+
+    def _folder(self) -> Path:
+        self.count += 1
+        return self.folder / f"nginx{self.count}"
+
+    def _keep(self, nginx: Nginx) -> Nginx:
+        self.stack.callback(nginx.stop)
+        return nginx
+
+
+@pytest.fixture
+def nginx(nginx_program: Found, tmp_path: Path) -> Iterator[NginxStarter]:
+    """Starts Nginx in front of an app; see :class:`NginxStarter`."""
+    with ExitStack() as stack:
+        yield NginxStarter(nginx_program, tmp_path, stack)
+
+
+@pytest.fixture
+async def browser(chromium_program: Found) -> AsyncIterator[Browser]:
+    """A headless Chromium of this test alone, driven by Playwright."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium_program.path,
+            args=BROWSER_ARGUMENTS,
+            env={**chromium_program.env},
+            chromium_sandbox=False,
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page in a fresh context; the test fails when a script on it raised and nobody caught it."""
+    context = await browser.new_context()
+    page = await context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(10_000)
+    yield page
+    await context.close()
+    assert errors == [], "a script of the page raised"
+
+
+@pytest.fixture
+async def tcp_proxy() -> AsyncIterator[Callable[[int], Awaitable[Proxy]]]:
+    """Starts proxies that break connections: ``proxy = await tcp_proxy(server.port)``."""
+    async with AsyncExitStack() as stack:
+
+        async def start(target_port: int) -> Proxy:
+            return await stack.enter_async_context(Proxy(target_port))
+
+        yield start
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Awaitable[AppServer]]]:
+    """Runs an app in a process of its own; see :class:`tests.support.server.AppServer` for the arguments."""
+    with ExitStack() as stack:
+
+        async def start(app: str, **options: object) -> AppServer:
+            server = AppServer(app, folder=tmp_path, **options)  # type: ignore[arg-type]  # checked there
+            stack.callback(server.stop)
+            await asyncio.to_thread(server.wait)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def python() -> str:
+    """The Python that runs the tests, for subprocesses."""
+    return sys.executable
