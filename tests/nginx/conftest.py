@@ -1,0 +1,56 @@
+"""An app behind a real Nginx: once with nothing but ``proxy_pass``, once with the configuration that is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ..services import ROOT
+from ..support.nginx import Nginx
+from ..support.ports import free_port
+from ..support.server import AppServer
+
+if TYPE_CHECKING:
+    from ..conftest import NginxStarter
+
+SHIPPED = ROOT / "deploy/nginx.conf"
+
+
+def shipped_config(port: int, app_port: int) -> str:
+    """deploy/nginx.conf with other ports, and nothing else changed."""
+    text = SHIPPED.read_text()
+    for ours, theirs in (
+        ("listen 8080;", f"listen 127.0.0.1:{port};"),
+        ("127.0.0.1:5000;", f"127.0.0.1:{app_port};"),
+    ):
+        assert text.count(ours) == 1, f"{ours!r} stands {text.count(ours)} times in {SHIPPED.name}"
+        text = text.replace(ours, theirs)
+    return text
+
+
+@pytest.fixture
+async def app(serve: Callable[..., Awaitable[AppServer]]) -> AppServer:
+    """The app of these tests, served by ``samovar run``."""
+    return await serve("tests.nginx.app:app")
+
+
+@pytest.fixture
+def bare(nginx: NginxStarter, app: AppServer) -> Nginx:
+    """Nginx with a bare ``proxy_pass`` to the app."""
+    return nginx.bare(app.port)
+
+
+@pytest.fixture
+def shipped(nginx: NginxStarter, app: AppServer) -> Nginx:
+    """Nginx with deploy/nginx.conf in front of the app."""
+    port = free_port()
+    return nginx(shipped_config(port, app.port), port)
+
+
+@pytest.fixture(params=["bare", "shipped"])
+def front(request: pytest.FixtureRequest) -> Nginx:
+    """Both, one after the other."""
+    found: Nginx = request.getfixturevalue(request.param)
+    return found
