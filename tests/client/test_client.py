@@ -1,4 +1,4 @@
-"""The JavaScript client's own tests (``*.test.mjs``), by the runner that Node has in itself."""
+"""The JavaScript client's own tests (``*.test.mjs``), run by the test runner that Node has in itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..services import NODE, Found
 from ..conftest import need
+from ..services import NODE, Found
 
 HERE = Path(__file__).parent
 
@@ -20,9 +20,8 @@ def node(request: pytest.FixtureRequest) -> Found:
 
 def test_the_clients_own_tests_pass(node: Found) -> None:
     files = sorted(HERE.glob("*.test.mjs"))
-    result = subprocess.run(
-        [node.path, "--test", "--test-reporter=tap", *files], capture_output=True, text=True, timeout=60
-    )
+    command = [node.path, "--test", "--test-reporter=tap", *files]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert f"# fail 0" in result.stdout
-    assert int(result.stdout.split("# pass ")[1].split()[0]) >= len(files)
+    passed = int(result.stdout.rpartition("# pass ")[2].split()[0])
+    assert passed > 70, "tests were not found"

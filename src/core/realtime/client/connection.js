@@ -149,7 +149,9 @@ export class Connection {
   address(url, first = false) {
     const cursors = [...this.subscriptions.values()].filter(({ cursor }) => cursor !== undefined);
     const since = formatCursor(cursors.map(({ channel, cursor }) => [channel, cursor]));
-    const query = [since && `since=${encodeURIComponent(since)}`, first && this.env.firstPoll].filter(Boolean);
+    // an answer at once is a read of history, which without a cursor would begin with the oldest message kept
+    const atOnce = first && cursors.length === this.subscriptions.size && this.env.firstPoll;
+    const query = [since && `since=${encodeURIComponent(since)}`, atOnce].filter(Boolean);
     return query.length === 0 ? url : `${url}${url.includes("?") ? "&" : "?"}${query.join("&")}`;
   }
 

@@ -38,6 +38,11 @@ export function openPoll(address, callbacks, env) {
   return { send: () => false, close: () => poll.stop() };
 }
 
+/** A gap of an answer, which is flat, in the form of the other doors. */
+function gapFrame({ channel, reason, after, until, count }) {
+  return { channel, gap: { reason, after, until, count }, cursor: until ?? "" };
+}
+
 class Poll {
   constructor(address, callbacks, env) {
     this.address = address;
@@ -137,7 +142,7 @@ class Poll {
       this.first = false;
       this.begin(channels, positions, gaps);
     }
-    for (const frame of [...gaps, ...messages]) {
+    for (const frame of [...gaps.map(gapFrame), ...messages]) {
       this.callbacks.message(kindOf(frame), frame);
     }
     for (const [channel, position] of positions) {

@@ -25,7 +25,8 @@ import { Presence } from "./presence.js";
 /**
  * @typedef {object} Handlers
  * @property {string} [since] the cursor to start after; without it, from now
- * @property {(data: any, envelope: import("./frames.js").Envelope) => void} [onmessage]
+ * @property {(data: any, envelope: import("./frames.js").Envelope, caughtUp: boolean) => void} [onmessage] `caughtUp`: it
+ *   was published while the line was cut
  * @property {(gap: import("./frames.js").Hole, cursor: string) => void} [ongap]
  * @property {(first: import("./frames.js").FirstWord) => void} [onsubscribed]
  * @property {(people: import("./frames.js").Member[], event: import("./frames.js").PresenceEvent) => void} [onpresence]
@@ -119,17 +120,21 @@ export class Subscription {
     }
     this.cursor = envelope.cursor;
     this.counts.delivered += 1;
-    this.countCaughtUp(envelope.ts);
-    this.call("onmessage", payload(envelope), envelope);
+    this.call("onmessage", payload(envelope), envelope, this.countCaughtUp(envelope.ts));
   }
 
-  /** @param {number} ts */
+  /**
+   * @param {number} ts
+   * @returns {boolean} the message was published while the line was cut
+   */
   countCaughtUp(ts) {
     const { clock } = this.env;
     clock.seen(ts);
-    if (this.counts.resumes > 0 && clock.local(ts) < this.subscribedAt) {
+    const late = this.counts.resumes > 0 && clock.local(ts) < this.subscribedAt;
+    if (late) {
       this.set({ caughtUp: this.status.caughtUp + 1 });
     }
+    return late;
   }
 
   /**

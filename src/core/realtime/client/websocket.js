@@ -2,8 +2,8 @@
 
 import { readFrame, kindOf } from "./frames.js";
 
-/** Close codes after which coming back is of no use: refused, or not understood (RFC 6455 section 7.4 and ours). */
-export const FINAL = new Set([1002, 1003, 1007, 1008, 4400, 4401, 4403, 4404]);
+/** Close codes after which coming back is of no use: done, refused, or not understood (RFC 6455 section 7.4 and ours). */
+export const FINAL = new Set([1000, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4404]);
 
 /** Seconds an answer to a ping may take. */
 export const PONG_LIMIT = 10;
