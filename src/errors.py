@@ -11,6 +11,7 @@
     │   ├── InvalidCursor (ValueError)
     │   ├── InvalidRule (ValueError)
     │   ├── InvalidPayload (ValueError)
+    │   ├── InvalidEnvelope (ValueError)
     │   ├── AlreadySubscribed (RuntimeError)
     │   ├── HubClosed (RuntimeError)
     │   ├── SlowSubscriber
@@ -65,6 +66,10 @@ class InvalidRule(BroadcastError, ValueError):
 
 class InvalidPayload(BroadcastError, ValueError):
     """Data cannot be published: not JSON (NaN and Infinity included), or of an unknown kind."""
+
+
+class InvalidEnvelope(BroadcastError, ValueError):
+    """A record of a channel is no message this worker can read: garbage, foreign, or of a later version."""
 
 
 class AlreadySubscribed(BroadcastError, RuntimeError):

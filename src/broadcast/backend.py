@@ -150,7 +150,11 @@ class Backend(ABC):
 
     features: ClassVar[Feature]
     needs_start: ClassVar[bool] = True
-    """False: usable without :meth:`run` (the memory backend); then attach is confirmed inside :meth:`attach`."""
+    """False: usable without :meth:`run`, which is then not called; attach is confirmed inside :meth:`attach`."""
+    waits: ClassVar[bool] = True
+    """False: publish never suspends and never loses an answer (the memory backend), so the hub needs no time limit."""
+    checks: ClassVar[bool] = True
+    """False: live records cannot get lost without ``detached``, so the hub need not compare heads now and then."""
 
     @classmethod
     @abstractmethod
@@ -168,7 +172,7 @@ class Backend(ABC):
         After a reconnect the channels attached before are attached again, and ``attached`` is called for them.
         """
 
-    def bind(self, receiver: Receiver) -> None:
+    def bind(self, receiver: Receiver) -> None:  # noqa: B027  # most need no receiver before run()
         """Called once before anything else; backends with ``needs_start = False`` keep *receiver* from here."""
 
     @abstractmethod
@@ -228,21 +232,29 @@ class Backend(ABC):
 
     @abstractmethod
     async def clear(self, channel: str) -> Position:
-        """Forget the channel's records and begin a new epoch; returns its head. Receivers see a new epoch."""
+        """Forget the channel's records and begin a new epoch; returns its head.
+
+        Receivers that have the channel attached are told ``attached`` again, so they look and see the new epoch.
+        """
 
     # --- presence: needs Feature.PRESENCE -----------------------------------------------------------------------
+    # A key (``presence.group_key``) joins with its first member and leaves with its last; whichever call of whichever
+    # worker causes that learns it, once. ``presence.Roster`` is the reference.
 
     @abstractmethod
     async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
-        """Enter or renew members for *lease* seconds of the broker's clock; returns those that were not there."""
+        """Enter or renew members for *lease* seconds of the broker's clock; a shorter lease than before counts.
+
+        Returns those by whom a key came to be present.
+        """
 
     @abstractmethod
     async def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
-        """Remove members; returns those that were there."""
+        """Remove members; returns those by whose leave a key is no longer present."""
 
     @abstractmethod
     async def sweep(self, channel: str) -> list[Member]:
-        """Remove members whose lease ended; each is returned to exactly one caller of all workers."""
+        """Remove members whose lease ended; returns what :meth:`leave` does, each to exactly one caller."""
 
     @abstractmethod
     async def members(self, channel: str) -> list[Member]:

@@ -1,0 +1,254 @@
+"""The broker inside the process: ``memory://`` for one hub, ``memory://NAME`` for all hubs of the process.
+
+In order and exactly once while the process lives; a restart is a new epoch. It passes the contract's suite, so that
+tests may trust it as the stand-in for the real brokers. Hubs that share a NAME must run in one event loop. It has no
+tasks: what expires is dropped when it is next touched.
+
+Options, in the URL's query: ``channels`` (how many channels are remembered, 100,000) and ``meta`` (seconds after which
+a channel that nobody used is forgotten, 86,400). A forgotten channel begins a new epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+from weakref import WeakValueDictionary
+
+from ..broadcast.backend import Accepted, Backend, Feature, Health, Page, Receiver, Retention, State
+from ..broadcast.history import Stream
+from ..broadcast.message import Member, Position
+from ..broadcast.presence import Roster
+from ..errors import ConfigError
+
+MAX_EVICTION_STEPS = 16  # how many channels in use one new channel passes over in search of an idle one
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the URL's query says.
+
+    Args:
+        channels: at most so many channels are remembered, those attached not counted against it.
+        meta: seconds after its last use until a channel is forgotten.
+    """
+
+    channels: int = 100_000
+    meta: float = 86_400.0
+
+
+class Broker:
+    """The channels that hubs share.
+
+    Args:
+        options: its bounds.
+        clock: seconds of a clock that does not go back.
+    """
+
+    def __init__(
+        self, options: Options | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.options = options or Options()
+        self.clock = clock
+        self.receivers: dict[str, dict[Receiver, None]] = {}
+        self.rosters: dict[str, Roster] = {}
+        self._streams: OrderedDict[str, Stream] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def stream(self, channel: str) -> Stream:
+        """The stream of *channel*, which comes to be; the one used last stands at the end."""
+        now = self.clock()
+        found = self._streams.get(channel)
+        if found is not None and (now - found.used < self.options.meta or channel in self.receivers):
+            self._streams.move_to_end(channel)
+            return found
+        self._evict(now)
+        made = self._streams[channel] = Stream(channel, new_epoch(), now=now)
+        self._streams.move_to_end(channel)
+        return made
+
+    def _evict(self, now: float) -> None:
+        """Forget the longest unused channels that are out of time or over the bound, but none that is attached."""
+        for _ in range(MAX_EVICTION_STEPS):
+            if not self._streams:
+                return
+            channel, stream = next(iter(self._streams.items()))
+            over = len(self._streams) >= self.options.channels + len(self.receivers)
+            if not over and now - stream.used < self.options.meta:
+                return
+            if channel in self.receivers:
+                self._streams.move_to_end(channel)
+            else:
+                del self._streams[channel]
+
+
+class MemoryBackend(Backend):
+    """One hub's door to a :class:`Broker` of this process."""
+
+    features: ClassVar[Feature] = (
+        Feature.HISTORY | Feature.POSITION | Feature.DEDUPE | Feature.VERSION | Feature.PRESENCE
+    )
+    needs_start: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
+    checks: ClassVar[bool] = False
+
+    def __init__(self, broker: Broker | None = None) -> None:
+        self.broker = broker or Broker()
+        self._receiver: Receiver | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """``memory://`` makes a broker of its own, ``memory://NAME`` joins that of the process with that name.
+
+        Raises:
+            ConfigError: an option is unknown or bad, or differs from those NAME has already.
+        """
+        parts = urlsplit(url)
+        if parts.path.strip("/") or parts.fragment or "@" in parts.netloc or ":" in parts.netloc:
+            raise ConfigError(
+                f"a memory URL reads memory:// or memory://NAME, with options after a '?', not {url!r}"
+            )
+        options = _options(url, parts)
+        if not parts.netloc:
+            return cls(Broker(options))
+        broker = _named.get(parts.netloc)
+        if broker is None:
+            broker = _named[parts.netloc] = Broker(options)
+        elif parts.query and broker.options != options:
+            raise ConfigError(
+                f"memory://{parts.netloc} is open in this process with {broker.options}: {url!r} differs"
+            )
+        return cls(broker)
+
+    def bind(self, receiver: Receiver) -> None:
+        """Keep *receiver*; it is told at once that all is well."""
+        self._receiver = receiver
+        receiver.health(Health(State.UP, generation=1, lag=0.0))
+
+    async def run(self, receiver: Receiver) -> None:
+        """Wait to be cancelled: there is nothing to connect."""
+        await asyncio.get_running_loop().create_future()
+
+    async def publish(
+        self,
+        channel: str,
+        envelope: bytes,
+        *,
+        id: str,
+        retention: Retention | None = None,
+        version: int | None = None,
+        dedupe_seconds: float = 300.0,
+    ) -> Accepted:
+        """Store the record and hand it to every hub that has the channel attached, before returning."""
+        broker = self.broker
+        accepted, record = broker.stream(channel).append(
+            envelope,
+            id=id,
+            now=broker.clock(),
+            retention=retention,
+            version=version,
+            dedupe_seconds=dedupe_seconds,
+        )
+        if record is not None and (receivers := broker.receivers.get(channel)):
+            for receiver in tuple(receivers):
+                receiver.message(record)
+        return accepted
+
+    async def attach(self, channels: Collection[str]) -> None:
+        """Confirmed before it returns."""
+        receiver = self._bound()
+        for channel in channels:
+            self.broker.receivers.setdefault(channel, {})[receiver] = None
+        receiver.attached(channels)
+
+    async def detach(self, channels: Collection[str]) -> None:
+        """Over when it returns."""
+        receiver = self._bound()
+        for channel in channels:
+            receivers = self.broker.receivers.get(channel, {})
+            receivers.pop(receiver, None)
+            if not receivers and self.broker.receivers.pop(channel, None) is not None:
+                self.broker.stream(channel).used = self.broker.clock()
+
+    def _bound(self) -> Receiver:
+        if self._receiver is None:
+            raise RuntimeError("bind() gives a backend its receiver before anything else")
+        return self._receiver
+
+    async def history(
+        self, channel: str, *, since: Position | None = None, limit: int, reverse: bool = False
+    ) -> Page:
+        """See the contract; a channel never used comes to be."""
+        return self.broker.stream(channel).read(
+            now=self.broker.clock(), limit=limit, since=since, reverse=reverse
+        )
+
+    async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
+        """See the contract; missing channels come to be in any case."""
+        return {channel: self.broker.stream(channel).head for channel in channels}
+
+    async def clear(self, channel: str) -> Position:
+        """See the contract."""
+        head = self.broker.stream(channel).clear(new_epoch())
+        for receiver in tuple(self.broker.receivers.get(channel, ())):
+            receiver.attached([channel])
+        return head
+
+    async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
+        """See the contract."""
+        if not members:
+            return []
+        roster = self.broker.rosters.setdefault(channel, Roster())
+        return roster.touch(members, until=self.broker.clock() + lease)
+
+    async def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
+        """See the contract."""
+        return self._without_empty(channel, lambda roster: roster.leave(ids))
+
+    async def sweep(self, channel: str) -> list[Member]:
+        """See the contract."""
+        return self._without_empty(channel, lambda roster: roster.sweep(self.broker.clock()))
+
+    async def members(self, channel: str) -> list[Member]:
+        """See the contract."""
+        roster = self.broker.rosters.get(channel)
+        return [] if roster is None else roster.members(self.broker.clock())
+
+    def _without_empty(self, channel: str, change: Callable[[Roster], list[Member]]) -> list[Member]:
+        """Change a roster, and forget it when nobody is left."""
+        roster = self.broker.rosters.get(channel)
+        if roster is None:
+            return []
+        gone = change(roster)
+        if not roster:
+            del self.broker.rosters[channel]
+        return gone
+
+
+_named: WeakValueDictionary[str, Broker] = WeakValueDictionary()
+
+
+def new_epoch() -> str:
+    """A name no other epoch has: 48 random bits."""
+    return secrets.token_urlsafe(6)
+
+
+def _options(url: str, parts: SplitResult) -> Options:
+    """The query's options, checked."""
+    values: dict[str, float] = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in ("channels", "meta") or name in values:
+            raise ConfigError(
+                f"{url!r}: the options of memory:// are channels and meta, each once, not {name!r}"
+            )
+        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+            raise ConfigError(f"{url!r}: {name} is a whole number above 0, not {text!r}")
+        values[name] = int(text)
+    return Options(channels=int(values.get("channels", 100_000)), meta=values.get("meta", 86_400.0))

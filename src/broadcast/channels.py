@@ -1,0 +1,244 @@
+"""The channels of this worker and their ties to the backend.
+
+It is the backend's receiver, the house in which channels live, and the one place that attaches and detaches: what is
+wanted is noted at once, and one task at a time makes it so at the broker, many names in a call. Another asks for heads
+likewise. Neither runs when there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from ..errors import BackendUnavailable, InvalidEnvelope
+from ..tasks import Scope
+from .backend import Backend, Health, Record, Retention, State
+from .channel import Channel
+from .channel import State as ChannelState
+from .codec import JSONCodec, decode, now_ms
+from .counters import Counters
+from .message import Gap, Message, Position
+from .names import PRESENCE_PREFIX
+from .retry import delays
+
+T = TypeVar("T")
+SYNC_AT_ONCE = 64  # reads of history in flight
+CHECK_EVERY = 10.0  # seconds, with jitter, between two comparisons of quiet channels with the broker's heads
+
+logger = logging.getLogger("samovar.channels")
+
+
+class Channels:
+    """See the module.
+
+    Args:
+        backend: not bound yet.
+        retention: what a channel's rule says about keeping.
+        json: decodes payloads.
+        counters: what is counted.
+        linger: seconds a channel stays attached after its last subscriber.
+        clock: seconds of a clock that does not go back.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        retention: Callable[[str], Retention],
+        json: JSONCodec,
+        counters: Counters,
+        linger: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.backend = backend
+        self.counters = counters
+        self.linger = linger
+        self.clock = clock
+        self.last_health = Health(State.DOWN, reason="not started")
+        self.table: dict[str, Channel] = {}
+        self._retention = retention
+        self._json = json
+        self._unreadable: set[str] = set()
+        self._attached: set[str] = set()
+        self.open()
+
+    def open(self) -> None:
+        """Begin anew, for the running loop or the next: nothing is attached, nobody follows."""
+        self.gate = asyncio.Semaphore(SYNC_AT_ONCE)
+        self.table.clear()
+        self._to_tie: set[str] = set(self._attached)  # what a life before this one left attached
+        self._to_look: set[str] = set()
+        self._ties: asyncio.Task[None] | None = None
+        self._looks: asyncio.Task[None] | None = None
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._scope = Scope("samovar.hub")
+        self._open = True
+
+    async def close(self) -> None:
+        """Give up all channels and wait for what runs; idempotent."""
+        self._open = False
+        for channel in tuple(self.table.values()):
+            channel.leave()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        await self._scope.close()
+        if not self.backend.needs_start and self._attached:
+            await self.backend.detach(self._attached)
+            self._attached.clear()
+
+    def get(self, name: str) -> Channel:
+        """The channel of that name, joined if it is not there."""
+        channel = self.table.get(name)
+        if channel is None:
+            channel = self.table[name] = Channel(name, self, self._retention(name))
+            self._tie(name)
+        return channel
+
+    # --- for channels -----------------------------------------------------------------------------------------------
+
+    def start(self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run *coro* in the hub's scope."""
+        return self._scope.start(coro, name=name)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call *call* in so many seconds unless the hub closes before."""
+
+        def run() -> None:
+            self._timers.discard(timer)
+            call()
+
+        timer = asyncio.get_running_loop().call_later(seconds, run)
+        self._timers = {known for known in self._timers if not known.cancelled()} | {timer}
+        return timer
+
+    def read(self, record: Record) -> Message | Gap:
+        """The message in a record, or a Gap where this worker cannot read it: counted, and logged once a reason."""
+        try:
+            id, ts, kind, body, user, _ = decode(record.envelope)
+        except InvalidEnvelope as error:
+            self.counters.unreadable += 1
+            why = f"{error:.60}"
+            if why not in self._unreadable and len(self._unreadable) < 100:
+                self._unreadable.add(why)
+                logger.warning(
+                    "channel %s: the record at %s is no message: %s", record.channel, record.position, error
+                )
+            return Gap(
+                record.channel, "lost", Position(record.position.epoch, record.prev), record.position, 1
+            )
+        return Message(record.channel, record.position, id, ts, kind, body, user, self._json.loads)
+
+    def age(self, event: Message | Gap) -> float:
+        """About how many seconds ago it was published, by the wall clocks of publisher and worker."""
+        return max(0.0, (now_ms() - event.ts) / 1000) if isinstance(event, Message) else 0.0
+
+    def look(self, channel: Channel) -> None:
+        """Ask the broker for the channel's head soon, with others in one call."""
+        self._to_look.add(channel.name)
+        if self._looks is None or self._looks.done():
+            self._looks = self.start(self._ask_heads(), "heads")
+
+    def leave(self, channel: Channel) -> None:
+        """Forget the channel and detach it soon."""
+        if self.table.get(channel.name) is channel:
+            del self.table[channel.name]
+            self._tie(channel.name)
+
+    # --- to the backend ---------------------------------------------------------------------------------------------
+
+    def _tie(self, name: str) -> None:
+        """Make the broker's side of *name* what it should be, soon."""
+        self._to_tie.add(name)
+        if self._open and (self._ties is None or self._ties.done()):
+            self._ties = self.start(self._make_ties(), "attach")
+
+    async def _make_ties(self) -> None:
+        """Attach and detach, in this order of events for each name, until nothing is left to do."""
+        while self._to_tie:
+            names, self._to_tie = self._to_tie, set()
+            drop = [name for name in names if name not in self.table and name in self._attached]
+            add = [name for name in names if name in self.table]
+            self._attached.difference_update(drop)
+            self._attached.update(add)
+            try:
+                if drop:
+                    await self.backend.detach(drop)
+                if add:
+                    await self.backend.attach(add)
+            except BackendUnavailable as error:
+                logger.debug("attaching waits for the broker: %s", error)
+
+    async def _ask_heads(self) -> None:
+        """Get the heads of the channels that look, until none does."""
+        waits = delays()
+        while self._to_look:
+            names, self._to_look = self._to_look, set()
+            asked = {
+                name: channel.attachment for name in names if (channel := self.table.get(name)) is not None
+            }
+            if not asked:
+                continue
+            try:
+                heads = await self.backend.heads(asked, create=True)
+                for name, attachment in asked.items():
+                    if (channel := self.table.get(name)) is not None:
+                        channel.head(heads[name], attachment)
+                waits = delays()
+            except Exception as error:  # whatever it is, the channels still need their heads: ask again
+                level = logging.DEBUG if isinstance(error, BackendUnavailable) else logging.ERROR
+                logger.log(level, "heads of %d channels: %r; asking again", len(asked), error)
+                self._to_look |= asked.keys()
+                await asyncio.sleep(next(waits))
+
+    # --- the backend's receiver -------------------------------------------------------------------------------------
+
+    def attached(self, channels: Iterable[str]) -> None:
+        """See :class:`Receiver`."""
+        for name in tuple(channels):
+            if (channel := self.table.get(name)) is not None:
+                channel.attached()
+
+    def detached(self, channels: Iterable[str] | None, why: str) -> None:
+        """See :class:`Receiver`."""
+        logger.info("detached from %s: %s", "all channels" if channels is None else list(channels), why)
+        for name in tuple(self.table if channels is None else channels):
+            if (channel := self.table.get(name)) is not None:
+                channel.detached()
+
+    def message(self, record: Record) -> None:
+        """See :class:`Receiver`."""
+        channel = self.table.get(record.channel)
+        if channel is not None:
+            channel.received(record)
+
+    def health(self, health: Health) -> None:
+        """See :class:`Receiver`."""
+        if health.state is not self.last_health.state:
+            level = logging.INFO if health.state is State.UP else logging.WARNING
+            logger.log(level, "the backend is %s %s", health.state.value, health.reason)
+        self.last_health = health
+
+    # --- quiet channels ---------------------------------------------------------------------------------------------
+
+    def check_later(self) -> None:
+        """Compare quiet channels with the broker now and then: a lost last message is noticed by nothing else."""
+        self.later(CHECK_EVERY * random.uniform(0.8, 1.2), self._check)
+
+    def _check(self) -> None:
+        self.check_quiet()
+        self.check_later()
+
+    def check_quiet(self) -> None:
+        """Ask for the heads of live channels on which nothing came since the last time."""
+        for channel in self.table.values():
+            if channel.quiet and channel.state is ChannelState.LIVE:
+                self.look(channel)
+            channel.quiet = True
+
+    def presence_watched(self) -> list[str]:
+        """Channels whose joins and leaves somebody here follows."""
+        return [name[1:] for name in self.table if name.startswith(PRESENCE_PREFIX)]
