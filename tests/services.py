@@ -269,7 +269,7 @@ def unpack_packages(package: str) -> Installer:
         plan = ["apt-get", *own, "install", "--simulate", "--no-install-recommends", package]
         simulated = subprocess.run(plan, capture_output=True, text=True, check=True).stdout
         names = [line.split()[1] for line in simulated.splitlines() if line.startswith("Inst ")]
-        run("apt-get", *own, "download", *names, cwd=cache)
+        run("apt-get", *own, "download", *(names or [package]), cwd=cache)
         for archive in sorted(cache.glob("*.deb")):
             run("dpkg", "-x", archive, deb)
 
@@ -282,7 +282,8 @@ NGINX: Final = Service(
     programs=("nginx",),
     probe=("-v",),
     finders=(nginx_of_wheel, unpacked("usr/sbin/nginx")),
-    installers=(by_apt("nginx-light"), by_brew("nginx"), unpack_packages("nginx-light")),
+    # Unpacked even for root: installed by apt it would also start a server on port 80 of this machine.
+    installers=(by_brew("nginx"), unpack_packages("nginx"), by_apt("nginx")),
     remedy="sudo apt-get install nginx, or brew install nginx",
 )
 CHROMIUM: Final = Service(
