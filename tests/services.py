@@ -92,16 +92,16 @@ class Service:
             if not self.works(wish):
                 raise Missing(f"{self.variable}={named} is not a {self.name} that works; correct or unset it")
             return wish
-        candidates = [
-            *self._on_path(),
-            *(found for finder in self.finders if (found := finder()) is not None),
-        ]
-        return next((found for found in candidates if self.works(found)), None)
+        return next((found for found in self._candidates() if self.works(found)), None)
 
-    def _on_path(self) -> list[Found]:
+    def _candidates(self) -> Iterator[Found]:
         path = os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_PLACES])
-        located = (shutil.which(program, path=path) for program in self.programs)
-        return [Found(Path(place), "PATH") for place in located if place]
+        for program in self.programs:
+            if place := shutil.which(program, path=path):
+                yield Found(Path(place), "PATH")
+        for finder in self.finders:
+            if found := finder():
+                yield found
 
     def works(self, found: Found) -> bool:
         """True when the program starts and answers its probe."""
@@ -315,12 +315,14 @@ SERVICES: Final = (NGINX, CHROMIUM, NODE)
 def main(arguments: Sequence[str] | None = None) -> int:
     """``prepare``: bring what is missing. ``show``: say what is used and where it is from."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.services", description="Servers and a browser for the tests."
+        prog="python -m tests.services",
+        allow_abbrev=False,
+        description="Servers and a browser for the tests.",
     )
     parser.add_argument("action", choices=["prepare", "show"])
     for service in SERVICES:
         parser.add_argument(f"--no-{service.name}", action="store_true", help=f"do without {service.name}")
-    options = parser.parse_args(arguments)
+    options, _ = parser.parse_known_args(arguments)  # ./dev test hands on what is pytest's, too
     wanted = [service for service in SERVICES if not getattr(options, f"no_{service.name}")]
     failed = False
     for service in wanted:
