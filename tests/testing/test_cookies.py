@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from samovar.core.testing import CookieJar, SamovarClient
+from samovar.core.testing import CookieJar, TestClient
 
 from .apps import answer
 
@@ -64,13 +64,13 @@ async def counting(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def test_the_client_keeps_cookies_between_requests() -> None:
-    client = SamovarClient(counting)
+    client = TestClient(counting)
     assert await (await client.get("/")).get_data() == b""
     assert await (await client.get("/")).get_data() == b"seen=1; also=2"
 
 
 async def test_a_client_without_cookies_keeps_none() -> None:
-    client = SamovarClient(counting, use_cookies=False)
+    client = TestClient(counting, use_cookies=False)
     await client.get("/")
     assert await (await client.get("/")).get_data() == b""
     with pytest.raises(RuntimeError, match="use_cookies=True"):
@@ -78,7 +78,7 @@ async def test_a_client_without_cookies_keeps_none() -> None:
 
 
 async def test_cookies_can_be_set_and_deleted_by_hand() -> None:
-    client = SamovarClient(counting)
+    client = TestClient(counting)
     client.set_cookie("localhost", "a", "with space")
     assert await (await client.get("/")).get_data() == b'a="with space"'
     client.delete_cookie("localhost", "a")
@@ -87,6 +87,6 @@ async def test_cookies_can_be_set_and_deleted_by_hand() -> None:
 
 
 async def test_a_cookie_header_of_the_test_s_own_wins() -> None:
-    client = SamovarClient(counting)
+    client = TestClient(counting)
     client.set_cookie("localhost", "a", "1")
     assert await (await client.get("/", headers={"Cookie": "b=2"})).get_data() == b"b=2"

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import FileStorage
 
-from samovar.core.testing import HTTPDisconnectError, SamovarClient
+from samovar.core.testing import HTTPDisconnectError, TestClient
 
 from .apps import Recorder, answer, echo, read_body
 
 
-async def seen(client: SamovarClient, path: str, **kwargs: Any) -> Any:
+async def seen(client: TestClient, path: str, **kwargs: Any) -> Any:
     return await (await client.open(path, **kwargs)).get_json()
 
 
 async def test_a_request_reaches_the_app_as_a_server_would_send_it() -> None:
-    got = await seen(SamovarClient(echo), "/a b/ü?x=1&y=%20", headers={"X-One": "1"})
+    got = await seen(TestClient(echo), "/a b/ü?x=1&y=%20", headers={"X-One": "1"})
     assert (got["method"], got["path"], got["raw_path"]) == ("GET", "/a b/ü", "/a%20b/%C3%BC")
     assert got["query"] == "x=1&y=%20"
     assert got["headers"] == {"x-one": "1", "host": "localhost", "user-agent": "samovar-test-client"}
@@ -25,18 +25,18 @@ async def test_a_request_reaches_the_app_as_a_server_would_send_it() -> None:
 
 @pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete", "options", "trace"])
 async def test_every_verb_is_a_method(method: str) -> None:
-    response = await getattr(SamovarClient(echo), method)("/")
+    response = await getattr(TestClient(echo), method)("/")
     assert (await response.get_json())["method"] == method.upper()
 
 
 async def test_the_query_comes_from_a_mapping_with_lists() -> None:
-    got = await seen(SamovarClient(echo), "/", query_string={"a": [1, 2], "b": "ä&"})
+    got = await seen(TestClient(echo), "/", query_string={"a": [1, 2], "b": "ä&"})
     assert got["query"] == "a=1&a=2&b=%C3%A4%26"
 
 
 async def test_a_query_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="not both"):
-        await SamovarClient(echo).get("/?a=1", query_string={"b": 2})
+        await TestClient(echo).get("/?a=1", query_string={"b": 2})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ async def test_a_query_given_twice_is_refused() -> None:
     ],
 )
 async def test_a_body_is_encoded_and_declared(given: dict[str, Any], body: str, kind: str | None) -> None:
-    got = await seen(SamovarClient(echo), "/", method="POST", **given)
+    got = await seen(TestClient(echo), "/", method="POST", **given)
     assert got["body"] == body
     assert got["headers"].get("content-type") == kind
     assert got["headers"]["content-length"] == str(len(body))
@@ -59,12 +59,12 @@ async def test_a_body_is_encoded_and_declared(given: dict[str, Any], body: str, 
 
 async def test_two_bodies_are_refused() -> None:
     with pytest.raises(ValueError, match="one of data, json"):
-        await SamovarClient(echo).post("/", data=b"x", json=1)
+        await TestClient(echo).post("/", data=b"x", json=1)
 
 
 async def test_files_are_sent_as_multipart_with_the_form() -> None:
     upload = FileStorage(BytesIO(b"content"), filename="notes.txt", content_type="text/plain")
-    got = await seen(SamovarClient(echo), "/", method="POST", form={"a": "1"}, files={"f": upload})
+    got = await seen(TestClient(echo), "/", method="POST", form={"a": "1"}, files={"f": upload})
     assert got["headers"]["content-type"].startswith("multipart/form-data; boundary=")
     assert 'name="a"' in got["body"]
     assert 'name="f"; filename="notes.txt"' in got["body"]
@@ -73,7 +73,7 @@ async def test_files_are_sent_as_multipart_with_the_form() -> None:
 
 async def test_auth_root_path_scheme_and_subdomain_are_in_the_scope() -> None:
     got = await seen(
-        SamovarClient(echo), "/x", auth=("u", "p"), root_path="/app", scheme="https", subdomain="www"
+        TestClient(echo), "/x", auth=("u", "p"), root_path="/app", scheme="https", subdomain="www"
     )
     assert (got["path"], got["root_path"], got["scheme"]) == ("/app/x", "/app", "https")
     assert got["headers"]["host"] == "www.localhost"
@@ -81,13 +81,13 @@ async def test_auth_root_path_scheme_and_subdomain_are_in_the_scope() -> None:
 
 
 async def test_an_absolute_url_sets_host_and_scheme() -> None:
-    got = await seen(SamovarClient(echo), "https://example.org:8443/x")
+    got = await seen(TestClient(echo), "https://example.org:8443/x")
     assert (got["scheme"], got["headers"]["host"], got["path"]) == ("https", "example.org:8443", "/x")
 
 
 async def test_scope_base_wins() -> None:
     app = Recorder(echo)
-    await SamovarClient(app).get("/", scope_base={"client": ("10.0.0.9", 1), "extra": True})
+    await TestClient(app).get("/", scope_base={"client": ("10.0.0.9", 1), "extra": True})
     assert app.scopes[0]["client"] == ("10.0.0.9", 1)
     assert app.scopes[0]["extra"] is True
 
@@ -103,7 +103,7 @@ async def redirecting(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize(("code", "method", "body"), [(302, "GET", ""), (303, "GET", ""), (307, "POST", "x")])
 async def test_redirects_are_followed_when_asked(code: int, method: str, body: str) -> None:
-    client = SamovarClient(redirecting)
+    client = TestClient(redirecting)
     got = await seen(client, f"/{code}", method="POST", data=b"x", follow_redirects=True)
     assert (got["method"], got["query"], got["body"]) == (method, "from=there", body)
     assert (await client.post(f"/{code}", data=b"x")).status_code == code
@@ -114,7 +114,7 @@ async def test_a_circle_of_redirects_ends() -> None:
         await answer(send, b"", 302, [(b"location", b"/")])
 
     with pytest.raises(RuntimeError, match="20 redirects"):
-        await SamovarClient(circle).get("/", follow_redirects=True)
+        await TestClient(circle).get("/", follow_redirects=True)
 
 
 async def test_what_the_app_raises_is_raised_to_the_test() -> None:
@@ -122,7 +122,7 @@ async def test_what_the_app_raises_is_raised_to_the_test() -> None:
         raise LookupError("its own")
 
     with pytest.raises(LookupError, match="its own"):
-        await SamovarClient(failing).get("/")
+        await TestClient(failing).get("/")
 
 
 async def test_an_error_after_the_response_is_raised_too() -> None:
@@ -131,7 +131,7 @@ async def test_an_error_after_the_response_is_raised_too() -> None:
         raise LookupError("late")
 
     with pytest.raises(LookupError, match="late"):
-        await SamovarClient(failing).get("/")
+        await TestClient(failing).get("/")
 
 
 async def test_an_app_that_never_answers_costs_the_time_limit_and_leaves_no_task() -> None:
@@ -143,7 +143,7 @@ async def test_an_app_that_never_answers_costs_the_time_limit_and_leaves_no_task
     with pytest.raises(
         TimeoutError, match=r"GET /x: waited 0\.05 s for the start of the response; .*nothing"
     ):
-        await SamovarClient(app, timeout=0.05).get("/x")
+        await TestClient(app, timeout=0.05).get("/x")
     assert app.ended == ["cancelled"]
     assert asyncio.all_tasks() == before
 
@@ -153,7 +153,7 @@ async def test_an_app_that_returns_without_an_answer_is_told_apart() -> None:
         pass
 
     with pytest.raises(HTTPDisconnectError, match="has returned"):
-        await SamovarClient(mute).get("/")
+        await TestClient(mute).get("/")
 
 
 async def test_a_response_cut_in_the_middle_is_an_error() -> None:
@@ -162,7 +162,7 @@ async def test_a_response_cut_in_the_middle_is_an_error() -> None:
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
 
     with pytest.raises(HTTPDisconnectError, match="cut"):
-        await SamovarClient(cut).get("/")
+        await TestClient(cut).get("/")
 
 
 @pytest.mark.parametrize(
@@ -188,14 +188,14 @@ async def test_what_a_server_refuses_is_refused(messages: list[Any]) -> None:
             await send(message)
 
     with pytest.raises(RuntimeError, match=r"unexpected ASGI message|Content-Length"):
-        await SamovarClient(wrong).get("/")
+        await TestClient(wrong).get("/")
 
 
 async def test_a_body_for_head_is_dropped_as_on_the_wire() -> None:
     async def page(scope: Any, receive: Any, send: Any) -> None:
         await answer(send, b"12345", headers=[(b"content-length", b"5")])
 
-    response = await SamovarClient(page).head("/")
+    response = await TestClient(page).head("/")
     assert await response.get_data() == b""
     assert response.headers["content-length"] == "5"
 
@@ -208,7 +208,7 @@ async def test_disconnect_follows_the_response() -> None:
         for _ in range(3):
             got.append((await receive())["type"])
 
-    await SamovarClient(watching).get("/")
+    await TestClient(watching).get("/")
     assert got == ["http.request", "http.disconnect", "http.disconnect"]
 
 
@@ -226,7 +226,7 @@ async def streaming(scope: Any, receive: Any, send: Any) -> None:
 
 async def test_request_and_response_stream_both_ways() -> None:
     app = Recorder(streaming)
-    async with SamovarClient(app).request("/", method="POST") as connection:
+    async with TestClient(app).request("/", method="POST") as connection:
         await connection.send(b"one")
         assert await connection.receive() == b"ONE"
         assert connection.status_code == 200
@@ -242,7 +242,7 @@ async def test_request_and_response_stream_both_ways() -> None:
 
 async def test_leaving_early_is_a_client_that_goes() -> None:
     app = Recorder(streaming)
-    async with SamovarClient(app).request("/") as connection:
+    async with TestClient(app).request("/") as connection:
         assert await connection.start() == 200
     assert app.ended == ["returned"]
 
@@ -254,7 +254,7 @@ async def test_an_app_that_ignores_the_disconnect_is_named_and_cancelled() -> No
 
     app = Recorder(stubborn)
     with pytest.raises(TimeoutError, match=r"to return after http\.disconnect"):
-        async with SamovarClient(app, timeout=0.05).request("/") as connection:
+        async with TestClient(app, timeout=0.05).request("/") as connection:
             await connection.start()
     assert app.ended == ["cancelled"]
 
@@ -264,7 +264,7 @@ async def test_the_error_of_the_test_is_not_hidden_by_the_one_of_leaving() -> No
         await asyncio.Event().wait()
 
     with pytest.raises(AssertionError, match="the test's own") as caught:
-        async with SamovarClient(stubborn, timeout=0.02).request("/"):
+        async with TestClient(stubborn, timeout=0.02).request("/"):
             raise AssertionError("the test's own")
     assert "to return after http.disconnect" in caught.value.__notes__[0]
 
@@ -279,7 +279,7 @@ async def test_a_client_that_does_not_read_holds_the_app_back() -> None:
             sent.append(number)
         await send({"type": "http.response.body"})
 
-    async with SamovarClient(flood).request("/", window=4) as connection:
+    async with TestClient(flood).request("/", window=4) as connection:
         await connection.start()
         assert await connection.receive() == b"x"
         await asyncio.sleep(0)
@@ -290,7 +290,7 @@ async def test_a_client_that_does_not_read_holds_the_app_back() -> None:
 
 async def test_state_is_copied_into_each_scope() -> None:
     app = Recorder(echo)
-    client = SamovarClient(app)
+    client = TestClient(app)
     client.state["db"] = shared = object()
     await client.get("/")
     assert app.scopes[0]["state"]["db"] is shared

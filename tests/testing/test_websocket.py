@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from samovar.core.testing import SamovarClient, WebsocketDisconnectError, WebsocketResponseError
+from samovar.core.testing import TestClient, WebsocketDisconnectError, WebsocketResponseError
 
 from .apps import Recorder, answer
 
@@ -21,8 +21,8 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     scope["left"].append((message["code"], message["reason"]))
 
 
-def client_of(app: Any, **kwargs: Any) -> SamovarClient:
-    return SamovarClient(app, **kwargs)
+def client_of(app: Any, **kwargs: Any) -> TestClient:
+    return TestClient(app, **kwargs)
 
 
 @pytest.mark.parametrize("message", ["text", "", b"binary", b""])

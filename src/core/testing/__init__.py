@@ -11,7 +11,8 @@ from .building import (
     no_op_push,
     sentinel,
 )
-from .client import SamovarClient
+from .cli import CliRunner
+from .client import TestClient
 from .cookies import Cookie, CookieJar
 from .errors import EventStreamError, HTTPDisconnectError, WebsocketDisconnectError, WebsocketResponseError
 from .http import TestHTTPConnection
@@ -19,7 +20,11 @@ from .poll import PollAnswer
 from .sse import EventStreamParser, ReceivedEvent, TestSSEConnection
 from .websocket import TestWebsocketConnection
 
+SamovarClient = TestClient  # where Quart has QuartClient
+SamovarCliRunner = CliRunner  # where Quart has QuartCliRunner
+
 __all__ = [
+    "CliRunner",
     "Cookie",
     "CookieJar",
     "EventStreamError",
@@ -28,8 +33,10 @@ __all__ = [
     "LifespanError",
     "PollAnswer",
     "ReceivedEvent",
+    "SamovarCliRunner",
     "SamovarClient",
     "TestApp",
+    "TestClient",
     "TestHTTPConnection",
     "TestSSEConnection",
     "TestWebsocketConnection",

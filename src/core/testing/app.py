@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..asgi.hosting import Lifespan
-from .client import SamovarClient
+from .client import TestClient
 from .exchange import TIMEOUT, ASGIApp
 
 
@@ -37,10 +37,10 @@ class TestApp:
         """The namespace that the app filled at start-up; clients made here pass it on with each connection."""
         return self._lifespan.state
 
-    def test_client(self, use_cookies: bool = True, *, timeout: float = TIMEOUT) -> SamovarClient:
+    def test_client(self, use_cookies: bool = True, *, timeout: float = TIMEOUT) -> TestClient:
         """Return a client of the app, of its ``test_client_class`` where it has one."""
-        client_class = getattr(self.app, "test_client_class", None) or SamovarClient
-        client: SamovarClient = client_class(self.app, use_cookies=use_cookies, timeout=timeout)
+        client_class = getattr(self.app, "test_client_class", None) or TestClient
+        client: TestClient = client_class(self.app, use_cookies=use_cookies, timeout=timeout)
         client.state = self.state
         return client
 

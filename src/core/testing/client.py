@@ -37,7 +37,7 @@ REDIRECTS = frozenset({301, 302, 303, 305, 307, 308})
 MAX_REDIRECTS = 20  # as browsers have it (Fetch standard, HTTP-redirect fetch, step 7)
 
 
-class SamovarClient:
+class TestClient:
     """Talks ASGI to an app as a server does, with cookies, redirects and a time limit on every wait.
 
     Args:
@@ -49,6 +49,8 @@ class SamovarClient:
         cookie_jar: the cookies kept, None without *use_cookies*.
         state: copied into the scope of each connection, as a server does with what the lifespan left.
     """
+
+    __test__ = False  # not a test case of pytest's
 
     http_connection_class = TestHTTPConnection
     websocket_connection_class = TestWebsocketConnection

@@ -1,0 +1,45 @@
+"""The ``samovar`` command, and what apps build their own commands with."""
+
+from __future__ import annotations
+
+import sys
+
+from .discovery import AppImportError, NoAppError
+from .dotenv import load_dotenv
+from .groups import AppGroup, SamovarGroup, ScriptInfo, pass_script_info, with_appcontext
+from .options import ServeOptions
+from .routes import routes_command
+from .run import run_command
+from .servers import run_app, serve_app
+from .shell import shell_command
+
+cli = SamovarGroup(
+    name="samovar",
+    help="Run an app and look into it. The app is named by --app, by SAMOVAR_APP, or lies in app.py.",
+)
+
+
+def main() -> None:
+    """Run the ``samovar`` command."""
+    name = "python -m samovar" if sys.argv[0].endswith("__main__.py") else "samovar"
+    cli.main(prog_name=name)
+
+
+__all__ = [
+    "AppGroup",
+    "AppImportError",
+    "NoAppError",
+    "SamovarGroup",
+    "ScriptInfo",
+    "ServeOptions",
+    "cli",
+    "load_dotenv",
+    "main",
+    "pass_script_info",
+    "routes_command",
+    "run_app",
+    "run_command",
+    "serve_app",
+    "shell_command",
+    "with_appcontext",
+]

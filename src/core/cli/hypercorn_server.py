@@ -1,0 +1,148 @@
+"""Hypercorn, driven in our loop.
+
+Hypercorn's own ``worker_serve`` learns of the end by its own signal handlers, waits up to three seconds for
+connections that the app could have ended at once, closes open websockets with 1011, and from Python 3.12 on may wait
+without end in ``Server.wait_closed()``. So its parts (protocols and connections) are used under a driver of our own:
+the app is told first, then connections get :data:`GRACE` seconds, then they are cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from socket import socket
+from typing import Any
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.config import Config
+
+from ...tasks import Scope
+from .options import GRACE, HEADER_BYTES, ServeOptions
+
+logger = logging.getLogger("samovar.server")
+
+CUT = 0.3  # seconds a cancelled connection has to close before its transport is aborted
+
+
+class HypercornServer:
+    """Serves one app on one socket.
+
+    Args:
+        app: any ASGI callable.
+        options: certificates, sizes and the rest.
+        state: what the lifespan left, copied into each connection's scope.
+    """
+
+    name = "Hypercorn"
+
+    def __init__(self, app: Any, options: ServeOptions, state: dict[str, Any]) -> None:
+        self.config = make_config(options)
+        self._ssl = self.config.create_ssl_context()
+        self._app = ASGIWrapper(app)
+        self._state = state
+        self._context = WorkerContext(None)
+        self._writers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def serve(self, listener: socket, *, started: Callable[[], None], stop: asyncio.Event) -> None:
+        """Accept connections until *stop* is set, then let them end and return when all have."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_ignore_handshakes)
+        async with Scope("hypercorn", deadline=CUT) as scope:
+
+            def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                task = scope.start(self._serve_connection(reader, writer), name="connection")
+                self._writers[task] = writer
+                task.add_done_callback(lambda done: self._writers.pop(done, None))
+
+            server = await asyncio.start_server(
+                connected,
+                sock=listener,
+                backlog=self.config.backlog,
+                ssl=self._ssl,
+                ssl_handshake_timeout=self.config.ssl_handshake_timeout if self._ssl else None,
+            )
+            started()
+            try:
+                await stop.wait()
+            finally:
+                server.close()
+                await self._context.terminated.set()  # idle connections close, others after their answer
+                await self._finish(scope)
+
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        context = ConnectionContext(self._context)
+        await Connection(self._app, loop, self.config, context, self._state, reader, writer)
+
+    async def _finish(self, scope: Scope) -> None:
+        if await scope.join(GRACE):
+            return
+        logger.warning("%d connections did not end within %g s and are cut", len(scope), GRACE)
+        for task in list(self._writers):
+            task.cancel()
+        if not await scope.join(CUT):
+            for writer in list(self._writers.values()):
+                writer.transport.abort()  # one that does not read would keep the close waiting for ever
+
+
+class ConnectionContext(WorkerContext):
+    """Hypercorn's context for one connection, in which the pause between two pings ends with the connection.
+
+    Hypercorn's pings sleep to the end of their pause (20 s here) although the websocket has closed, and hold the
+    connection's task for so long.
+    """
+
+    def __init__(self, worker: WorkerContext) -> None:
+        self.max_requests = worker.max_requests
+        self.requests = 0
+        self.terminate = worker.terminate
+        self.terminated = worker.terminated
+        self.closed = asyncio.Event()
+
+    async def sleep(self, wait: float) -> None:  # type: ignore[override]  # static there
+        """Sleep for *wait* seconds, or until the connection closes."""
+        try:
+            async with asyncio.timeout(wait):
+                await self.closed.wait()
+        except TimeoutError:
+            pass  # the whole pause
+
+
+class Connection(TCPServer):
+    """Hypercorn's connection, which tells its context when it has closed."""
+
+    context: ConnectionContext
+
+    async def _read_data(self) -> None:
+        try:
+            await super()._read_data()
+        finally:
+            self.context.closed.set()
+
+
+def make_config(options: ServeOptions) -> Config:
+    """Translate our options into Hypercorn's."""
+    config = Config()
+    config.accesslog = logging.getLogger("samovar.access") if options.access_log else None
+    config.errorlog = logger
+    config.backlog = 1024
+    config.certfile, config.keyfile, config.ca_certs = options.certfile, options.keyfile, options.ca_certs
+    config.h11_max_incomplete_size = config.h2_max_header_list_size = HEADER_BYTES
+    config.include_server_header = False
+    config.keep_alive_timeout = 75.0  # above the 60 s for which proxies keep a connection to us
+    config.max_app_queue_size = options.websocket_queue
+    config.websocket_max_message_size = options.websocket_max_message
+    config.websocket_ping_interval = 20.0
+    if options.ca_certs is not None:
+        config.verify_mode = ssl.CERT_REQUIRED
+    return config
+
+
+def _ignore_handshakes(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A peer that fails its TLS handshake is no error of ours; the rest goes the usual way."""
+    if not isinstance(context.get("exception"), ssl.SSLError):
+        loop.default_exception_handler(context)

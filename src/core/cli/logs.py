@@ -1,0 +1,21 @@
+"""Logging of a served app: warnings and errors always, requests in debug mode, all on standard error."""
+
+from __future__ import annotations
+
+import logging
+
+FORMAT = "[%(asctime)s] %(levelname)s %(name)s: %(message)s"
+
+
+def configure_logging(*, debug: bool) -> None:
+    """Give the root logger a handler unless the app has set logging up, and the servers' loggers their levels."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(format=FORMAT, level=logging.INFO if debug else logging.WARNING)
+    level = logging.INFO if debug else logging.WARNING
+    for name in ("samovar.server", "samovar.access", "uvicorn.access", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)
+    logging.getLogger("asyncio").setLevel(
+        logging.WARNING
+    )  # INFO tells which selector is used, at every start

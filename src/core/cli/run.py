@@ -1,0 +1,65 @@
+"""``samovar run``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from ...errors import ConfigError
+from .groups import ScriptInfo, pass_script_info
+from .options import HOST, PORT, ServeOptions, sizes_of
+from .reloader import inherited_listener, run_with_reloader
+from .servers import run_options
+
+FILE = click.Path(exists=True, dir_okay=False)
+
+
+@click.command("run")
+@click.option("-h", "--host", default=HOST, show_default=True, help="Address, unix:PATH or fd://NUMBER.")
+@click.option("-p", "--port", default=PORT, show_default=True, type=int, help="Port; 0 takes a free one.")
+@click.option("--open", "open_browser", is_flag=True, help="Open a browser once the server accepts.")
+@click.option("--server", type=click.Choice(["hypercorn", "uvicorn"]), default="hypercorn", show_default=True)
+@click.option("--loop", type=click.Choice(["auto", "asyncio", "uvloop"]), default="auto", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--reload/--no-reload", default=None, help="Restart when files change; by default in debug mode."
+)
+@click.option("--debug/--no-debug", default=None, help="The same as before the command.")
+@click.option("--certfile", "--cert", type=FILE, help="Certificate chain in PEM.")
+@click.option("--keyfile", "--key", type=FILE, help="Private key in PEM.")
+@click.option("--ca-certs", type=FILE, help="Clients must show a certificate of one of these, in PEM.")
+@pass_script_info
+def run_command(
+    info: ScriptInfo, /, *, reload: bool | None, debug: bool | None, workers: int, **options: Any
+) -> None:
+    """Serve the app until Ctrl-C.
+
+    Ctrl-C ends it within two seconds, with clients connected: event streams, long-polls and websockets are told
+    first. A second Ctrl-C ends it at once.
+    """
+    if debug is not None:
+        info.debug = debug
+    if (bool(info.debug) if reload is None else reload) and inherited_listener() is None:
+        sys.exit(run_with_reloader(options["host"], options["port"]))
+    app = info.load_app()
+    check_workers(workers, app.config["BROADCAST_URL"])
+    run_options(app, ServeOptions(debug=bool(app.debug), **(sizes_of(app) | options)))
+
+
+def check_workers(workers: int, broadcast_url: str) -> None:
+    """Refuse several workers: what one publishes must reach the clients of all, and no backend here can do that.
+
+    Raises:
+        ConfigError: more than one.
+    """
+    if workers == 1:
+        return
+    if broadcast_url.startswith("memory:"):
+        why = f"BROADCAST_URL is {broadcast_url}, which reaches one process only"
+    else:
+        why = f"BROADCAST_URL is {broadcast_url}, but several workers are not supported yet"
+    raise ConfigError(
+        f"--workers {workers} needs a broker that reaches all workers: {why}; run with --workers 1"
+    )

@@ -1,0 +1,236 @@
+"""Serving an app: bind, start it, serve until told to stop, stop it. Behind ``samovar run`` and ``app.run``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import click
+
+from ...errors import ConfigError, MissingDependency
+from ...tasks import Scope
+from ..asgi.hosting import Lifespan
+from .browser import open_browser
+from .listeners import bind, url_of
+from .logs import configure_logging
+from .options import HOST, PORT, ServeOptions, sizes_of
+from .reloader import inherited_listener, run_with_reloader
+from .stopping import Stop
+
+ShutdownTrigger = Callable[[], Awaitable[Any]]
+
+
+class Server(Protocol):
+    """A server of one app on one socket."""
+
+    name: str
+
+    async def serve(
+        self, listener: socket.socket, *, started: Callable[[], None], stop: asyncio.Event
+    ) -> None: ...
+
+
+def make_server(app: Any, options: ServeOptions, state: dict[str, Any]) -> Server:
+    """Return the server that *options* names.
+
+    Raises:
+        ConfigError: the certificates cannot be used.
+        MissingDependency: it is not installed; the message has the command that installs it.
+    """
+    try:
+        return _server_class(options)(app, options, state)
+    except OSError as error:  # ssl.SSLError is one: a file is missing, or is no certificate
+        files = ", ".join(filter(None, (options.certfile, options.keyfile, options.ca_certs)))
+        raise ConfigError(f"TLS cannot be set up from {files}: {error}") from error
+
+
+def _server_class(options: ServeOptions) -> Callable[[Any, ServeOptions, dict[str, Any]], Server]:
+    if options.server == "hypercorn":
+        from .hypercorn_server import HypercornServer
+
+        return HypercornServer
+    try:
+        from .uvicorn_server import UvicornServer
+    except ImportError as error:
+        raise MissingDependency('uvicorn is not installed: pip install "samovar[fast]"') from error
+    return UvicornServer
+
+
+async def serve_app(
+    app: Any,
+    host: str = HOST,
+    port: int = PORT,
+    debug: bool | None = None,
+    *,
+    shutdown_trigger: ShutdownTrigger | None = None,
+    **settings: Any,
+) -> None:
+    """Serve *app* in the running loop until told to stop; behind ``app.run_task``.
+
+    Args:
+        app: a Samovar app, or any ASGI callable that takes the lifespan scope.
+        host: a name or address, ``unix:PATH`` or ``fd://NUMBER``.
+        port: a TCP port, 0 for any free one.
+        debug: sets ``app.debug``; None leaves it.
+        shutdown_trigger: awaited in place of signals.
+        settings: further arguments of :class:`ServeOptions`.
+
+    Raises:
+        ConfigError, LifespanError, MissingDependency: as :func:`serve`.
+    """
+    options = make_options(app, host, port, debug, settings)
+    await serve(app, options, shutdown_trigger=shutdown_trigger)
+
+
+def make_options(
+    app: Any, host: str, port: int, debug: bool | None, settings: dict[str, Any]
+) -> ServeOptions:
+    """Set ``app.debug`` if asked to, and gather how to serve *app*."""
+    if debug is not None:
+        app.debug = debug
+    debug = bool(getattr(app, "debug", False))
+    return ServeOptions(host=host, port=port, debug=debug, **(sizes_of(app) | settings))
+
+
+async def serve(
+    app: Any,
+    options: ServeOptions,
+    *,
+    shutdown_trigger: ShutdownTrigger | None = None,
+    listener: socket.socket | None = None,
+) -> None:
+    """Serve *app* in the running loop until told to stop.
+
+    On a signal, or when *shutdown_trigger* returns, the app's ``shutdown_event`` is set first; connections that do
+    not end then get a second, and what is left is cut. The lifespan runs around it all.
+
+    Args:
+        app: a Samovar app, or any ASGI callable that takes the lifespan scope.
+        options: how to serve.
+        shutdown_trigger: awaited in place of signals.
+        listener: a bound socket to use instead of host and port; closed in the end.
+
+    Raises:
+        ConfigError: the address cannot be had, or a setting cannot work.
+        LifespanError: the app did not start or stop well; the cause is chained.
+        MissingDependency: the server is not installed.
+    """
+    server = make_server(app, options, state := {})
+    stop = Stop(app)
+    sock = listener or bind(options.host, options.port)
+    with contextlib.closing(sock):
+        async with Scope("serve") as scope:
+            with contextlib.ExitStack() as stack:
+                if shutdown_trigger is None:
+                    stack.enter_context(stop.on_signals())
+                else:
+                    scope.start(_await_trigger(shutdown_trigger, stop), name="shutdown trigger")
+                lifespan = Lifespan(app)
+                if await _start(lifespan, stop):
+                    state.update(lifespan.state)
+                    await _serve_started(app, server, sock, options, stop, lifespan)
+
+
+async def _serve_started(
+    app: Any, server: Server, sock: socket.socket, options: ServeOptions, stop: Stop, lifespan: Lifespan
+) -> None:
+    url = url_of(sock, options.host, secure=options.secure)
+
+    def started() -> None:
+        click.echo(f"Samovar is serving '{app_name(app)}' on {url} ({server.name}; Ctrl-C stops)")
+        if options.open_browser:
+            open_browser(url)
+
+    try:
+        await server.serve(sock, started=started, stop=stop.event)
+    finally:
+        stop.request()  # also when the server failed: the app's long tasks must not outlive it
+        await lifespan.shutdown()
+
+
+async def _start(lifespan: Lifespan, stop: Stop) -> bool:
+    """Start the app; False when the wish to stop came first, which ends a start-up that hangs."""
+    async with Scope("start-up", on_error=lambda task, error: None) as scope:  # awaiting it raises its error
+        starting = scope.start(lifespan.startup(), name="app")
+        stopping = scope.start(stop.event.wait(), name="stop")
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return False
+        await starting
+        return True
+
+
+async def _await_trigger(trigger: ShutdownTrigger, stop: Stop) -> None:
+    try:
+        await trigger()
+    finally:
+        stop.request()
+
+
+def app_name(app: Any) -> str:
+    """How people know *app*."""
+    return str(getattr(app, "name", None) or type(app).__name__)
+
+
+def run_app(
+    app: Any,
+    host: str | None = None,
+    port: int | None = None,
+    debug: bool | None = None,
+    *,
+    use_reloader: bool = True,
+    loop: Any = None,
+    **settings: Any,
+) -> None:
+    """Serve *app* in a loop of its own until a signal; behind ``app.run``.
+
+    Args:
+        app: a Samovar app, or any ASGI callable that takes the lifespan scope.
+        host: 127.0.0.1 by default.
+        port: 5000 by default.
+        debug: sets ``app.debug``; None leaves it.
+        use_reloader: in debug mode, restart the whole program when its files change.
+        loop: ``auto``, ``asyncio`` or ``uvloop``.
+        settings: further arguments of :class:`ServeOptions`.
+
+    Raises:
+        ConfigError, LifespanError, MissingDependency: as :func:`serve`.
+    """
+    if loop is not None:
+        settings["loop"] = loop
+    options = make_options(app, host or HOST, PORT if port is None else port, debug, settings)
+    if use_reloader and options.debug and inherited_listener() is None:
+        sys.exit(run_with_reloader(options.host, options.port))
+    run_options(app, options)
+
+
+def run_options(app: Any, options: ServeOptions) -> None:
+    """Serve *app* in a loop of its own, on the reloader's socket where one was handed down."""
+    configure_logging(debug=options.debug)
+    handed = inherited_listener()
+    listener = None
+    if handed is not None:
+        listener = bind(handed.host, 0)
+        options = replace(options, open_browser=options.open_browser and handed.first)
+    loop_factory = _loop_factory(options)
+    with asyncio.Runner(debug=options.debug, loop_factory=loop_factory) as runner:
+        runner.run(serve(app, options, listener=listener))
+
+
+def _loop_factory(options: ServeOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is wanted and installed, None for asyncio's own."""
+    if options.loop == "asyncio" or (options.loop == "auto" and options.debug):
+        return None
+    try:
+        import uvloop
+    except ImportError as error:
+        if options.loop == "uvloop":
+            raise MissingDependency('uvloop is not installed: pip install "samovar[fast]"') from error
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
