@@ -2,3 +2,112 @@
 
 if __name__ != "samovar":  # the directory is src/, the package is samovar
     raise ImportError(f"import this package as 'samovar', not {__name__!r} (run: pip install -e .)")
+
+from markupsafe import Markup, escape
+
+from .core.app import Samovar
+from .core.blueprints import Blueprint
+from .core.config import Config
+from .core.ctx import (
+    after_this_request,
+    copy_current_app_context,
+    copy_current_request_context,
+    copy_current_websocket_context,
+    has_app_context,
+    has_request_context,
+    has_websocket_context,
+)
+from .core.globals import current_app, g, hub, request, session, websocket
+from .core.helpers import (
+    abort,
+    flash,
+    get_flashed_messages,
+    get_template_attribute,
+    make_push_promise,
+    make_response,
+    redirect,
+    send_file,
+    send_from_directory,
+    stream_with_context,
+    url_for,
+)
+from .core.json import jsonify
+from .core.signals import (
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    before_render_template,
+    got_request_exception,
+    got_websocket_exception,
+    message_flashed,
+    request_finished,
+    request_started,
+    request_tearing_down,
+    signals_available,
+    template_rendered,
+    websocket_finished,
+    websocket_received,
+    websocket_sent,
+    websocket_started,
+    websocket_tearing_down,
+)
+from .core.templating import render_template, render_template_string, stream_template, stream_template_string
+from .core.typing import ResponseReturnValue
+from .core.wrappers import Request, Response
+
+__all__ = [
+    "Blueprint",
+    "Config",
+    "Markup",
+    "Request",
+    "Response",
+    "ResponseReturnValue",
+    "Samovar",
+    "abort",
+    "after_this_request",
+    "appcontext_popped",
+    "appcontext_pushed",
+    "appcontext_tearing_down",
+    "before_render_template",
+    "copy_current_app_context",
+    "copy_current_request_context",
+    "copy_current_websocket_context",
+    "current_app",
+    "escape",
+    "flash",
+    "g",
+    "get_flashed_messages",
+    "get_template_attribute",
+    "got_request_exception",
+    "got_websocket_exception",
+    "has_app_context",
+    "has_request_context",
+    "has_websocket_context",
+    "hub",
+    "jsonify",
+    "make_push_promise",
+    "make_response",
+    "message_flashed",
+    "redirect",
+    "render_template",
+    "render_template_string",
+    "request",
+    "request_finished",
+    "request_started",
+    "request_tearing_down",
+    "send_file",
+    "send_from_directory",
+    "session",
+    "signals_available",
+    "stream_template",
+    "stream_template_string",
+    "stream_with_context",
+    "template_rendered",
+    "url_for",
+    "websocket",
+    "websocket_finished",
+    "websocket_received",
+    "websocket_sent",
+    "websocket_started",
+    "websocket_tearing_down",
+]

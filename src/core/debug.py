@@ -1,0 +1,66 @@
+"""The page that shows an unhandled exception in debug mode."""
+
+from __future__ import annotations
+
+import linecache
+import traceback
+from collections.abc import Iterator
+from types import FrameType
+
+from markupsafe import Markup, escape
+
+CONTEXT_LINES = 4
+
+_STYLE = """
+:root { color-scheme: light dark; --soft: #8884; --mark: #e0442230 }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+h1 { font-size: 1.3rem; overflow-wrap: anywhere } h2 { font-size: 1rem; margin: 1.5rem 0 .3rem }
+pre { background: var(--soft); border-radius: 6px; margin: 0; overflow-x: auto; padding: .5rem 0 }
+pre span { display: block; padding: 0 .8rem } pre .here { background: var(--mark); font-weight: 600 }
+.where { opacity: .7 }
+"""
+
+
+def traceback_page(error: BaseException) -> str:
+    """A page with the exception's traceback and the lines around each frame."""
+    chain = Markup("").join(_one(exception) for exception in _chain(error))
+    title = escape(f"{type(error).__name__}: {error}")
+    page = Markup(
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>{}</title><style>{}</style><body>{}</body></html>'
+    ).format(title, Markup(_STYLE), chain)
+    return str(page)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception, and those it came from."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _one(error: BaseException) -> Markup:
+    frames = Markup("").join(
+        _frame(frame, line) for frame, line in reversed(list(traceback.walk_tb(error.__traceback__)))
+    )
+    return Markup("<h1>{}: {}</h1>{}").format(type(error).__name__, str(error), frames)
+
+
+def _frame(frame: FrameType, line: int) -> Markup:
+    code = frame.f_code
+    lines = [
+        Markup('<span class="{}">{:>5}  {}</span>').format(
+            "here" if number == line else "", number, linecache.getline(code.co_filename, number).rstrip()
+        )
+        for number in range(max(1, line - CONTEXT_LINES), line + CONTEXT_LINES + 1)
+        if linecache.getline(code.co_filename, number)
+    ]
+    return Markup('<h2>{} <span class="where">{}:{}</span></h2><pre>{}</pre>').format(
+        code.co_qualname if hasattr(code, "co_qualname") else code.co_name,
+        code.co_filename,
+        line,
+        Markup("").join(lines),
+    )

@@ -1,0 +1,327 @@
+"""What views call: answers, redirects, files, messages, URLs."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+from zlib import adler32
+
+from markupsafe import escape
+from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import abort as werkzeug_abort
+from werkzeug.security import safe_join
+from werkzeug.urls import iri_to_uri
+
+from .ctx import after_this_request, current_context, required_context
+from .globals import current_app, request, session
+from .json import jsonify
+from .signals import message_flashed, send
+from .typing import FilePath
+from .utils import from_timestamp, run_in_thread
+
+if TYPE_CHECKING:
+    from .app import Samovar
+    from .wrappers.response import FileBody, IOBody, Response
+
+
+async def make_response(*args: Any) -> Response:
+    """The response that a view returning *args* would give, to add headers or cookies to."""
+    if not args:
+        return current_app.response_class()
+    return await current_app.make_response(args[0] if len(args) == 1 else args)
+
+
+def url_for(
+    endpoint: str,
+    *,
+    _anchor: str | None = None,
+    _external: bool | None = None,
+    _method: str | None = None,
+    _scheme: str | None = None,
+    **values: Any,
+) -> str:
+    """The URL of *endpoint*; ``.name`` means the current blueprint's.
+
+    Args:
+        endpoint: as registered.
+        _anchor: put after a ``#``.
+        _external: with scheme and host; the default outside a request.
+        _method: of several rules, the one for this method.
+        _scheme: instead of the request's; implies *_external*.
+        values: for the rule's variables; others become the query.
+
+    Raises:
+        BuildError: no rule fits.
+    """
+    return current_app.url_for(
+        endpoint, _anchor=_anchor, _external=_external, _method=_method, _scheme=_scheme, **values
+    )
+
+
+def abort(code: int | Response, *args: Any, **kwargs: Any) -> NoReturn:
+    """End this request with an HTTP error or a response.
+
+    Raises:
+        HTTPException: always.
+    """
+    context = current_context()
+    if context is not None:
+        context.app.aborter(code, *args, **kwargs)
+    werkzeug_abort(code, *args, **kwargs)
+
+
+def redirect(location: str, code: int = 302) -> Response:
+    """A response that sends the client to *location*.
+
+    Args:
+        location: a URL; what is not ASCII is encoded.
+        code: 301, 302, 303, 307 or 308.
+    """
+    return required_context("redirect").app.redirect(location, code)
+
+
+def redirect_response(location: str, code: int, response_class: type[Response]) -> Response:
+    """The response of a redirect, made of the class given."""
+    shown = escape(location)
+    body = (
+        "<!doctype html>\n<html lang=en>\n<title>Redirecting</title>\n"
+        f'<p>Please go to <a href="{shown}">{shown}</a>.\n'
+    )
+    response = response_class(body, code)
+    response.headers["Location"] = iri_to_uri(location)
+    return response
+
+
+def get_template_attribute(template_name: str, attribute: str) -> Any:
+    """A macro or variable of a template, to use in code."""
+    from .templating import get_template_attribute as get
+
+    return get(template_name, attribute)
+
+
+# --- messages ------------------------------------------------------------------------------------------------------
+
+
+async def flash(message: str, category: str = "message") -> None:
+    """Keep *message* in the session for the next page that calls :func:`get_flashed_messages`."""
+    flashes = list(session.get("_flashes", []))
+    flashes.append((category, message))
+    session["_flashes"] = flashes
+    if message_flashed.receivers:
+        app = required_context().app
+        await send(message_flashed, app, message=message, category=category)
+
+
+def get_flashed_messages(with_categories: bool = False, category_filter: Iterable[str] = ()) -> list[Any]:
+    """The messages kept so far, taken out of the session; the same ones again within this request.
+
+    Args:
+        with_categories: as pairs (category, message).
+        category_filter: only these categories.
+    """
+    context = required_context("get_flashed_messages")
+    flashes = context.flashes
+    if flashes is None:
+        kept = context.session.pop("_flashes") if "_flashes" in context.session else []
+        flashes = context.flashes = [(category, message) for category, message in kept]
+    wanted = set(category_filter)
+    if wanted:
+        flashes = [pair for pair in flashes if pair[0] in wanted]
+    return list(flashes) if with_categories else [message for _, message in flashes]
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+async def send_file(
+    path_or_file: FilePath | IO[bytes],
+    mimetype: str | None = None,
+    as_attachment: bool = False,
+    download_name: str | None = None,
+    conditional: bool = True,
+    etag: bool | str = True,
+    last_modified: datetime | float | None = None,
+    max_age: int | Callable[[str | None], int | None] | None = None,
+) -> Response:
+    """Answer with a file, read in threads.
+
+    Never build the path from what a client says: that is what :func:`send_from_directory` is for.
+
+    Args:
+        path_or_file: a path, relative to the app's root path, or an open binary file, which is closed in the end.
+        mimetype: guessed from the name unless given.
+        as_attachment: to be saved rather than shown.
+        download_name: the name it is saved under; needed with an open file to guess the type.
+        conditional: answer conditions and ranges with 304, 206, 412 and 416.
+        etag: the file's, or one of your own.
+        last_modified: the file's unless given; seconds since 1970 or a date.
+        max_age: seconds clients may keep it, or a function of the path; the app's ``get_send_file_max_age``.
+
+    Raises:
+        OSError: the file cannot be read. TypeError: text instead of binary.
+    """
+    app = required_context("send_file").app
+    file = await run_in_thread(_prepare_file, path_or_file, app)
+    name = download_name or file.name
+    response = app.response_class(file.body, mimetype=mimetype or _guess_type(name))
+    if name is not None:
+        _set_disposition(response, name, as_attachment)
+    elif as_attachment:
+        raise TypeError("send_file: an attachment needs a name: give download_name")
+    modified = file.modified if last_modified is None else _as_date(last_modified)
+    if modified is not None:
+        response.last_modified = modified
+    if isinstance(etag, str):
+        response.set_etag(etag)
+    elif etag and file.etag is not None:
+        response.set_etag(file.etag)
+    _set_max_age(response, app.get_send_file_max_age if max_age is None else max_age, file.path)
+    if conditional:
+        try:
+            await response.make_conditional(_request(), accept_ranges=True, complete_length=file.body.length)
+        except BaseException:
+            await response.close()
+            raise
+    if app.config["USE_X_SENDFILE"] and file.path is not None and response.status_code == 200:
+        response.headers["X-Sendfile"] = file.path
+        response.set_data(b"")
+        del response.headers["Content-Length"]
+    return response
+
+
+class _File:
+    """What is known about a file that will be sent."""
+
+    def __init__(self, body: FileBody | IOBody, path: str | None = None) -> None:
+        self.body = body
+        self.path = path
+        self.name: str | None = None
+        self.modified: datetime | None = None
+        self.etag: str | None = None
+
+
+def _prepare_file(path_or_file: Any, app: Samovar) -> _File:
+    """Look at the file; blocks."""
+    if isinstance(path_or_file, str | os.PathLike):
+        path = os.path.join(app.root_path, os.fspath(path_or_file))
+        file = _File(app.response_class.file_body_class(path), path)
+        stat = os.stat(path)
+        file.name = Path(path).name
+        file.modified = from_timestamp(stat.st_mtime)
+        file.etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{adler32(os.fsencode(path)):x}"
+        return file
+    if not hasattr(path_or_file, "read") or not isinstance(path_or_file.read(0), bytes):
+        raise TypeError(f"send_file takes a path or an open binary file, not {path_or_file!r}")
+    return _File(app.response_class.io_body_class(path_or_file))
+
+
+def _guess_type(name: str | None) -> str:
+    if name is None:
+        return "application/octet-stream"
+    mimetype, encoding = mimetypes.guess_type(name)
+    if mimetype is None or encoding is not None:  # an archive is sent as one
+        return "application/octet-stream"
+    return mimetype
+
+
+def _set_disposition(response: Response, name: str, as_attachment: bool) -> None:
+    """RFC 6266: a name outside ASCII is given twice, encoded and simplified."""
+    if not as_attachment:
+        return
+    simple = name.encode("ascii", "ignore").decode().translate(_UNQUOTABLE)
+    value = f'attachment; filename="{simple}"'
+    if simple != name:
+        value += f"; filename*=UTF-8''{quote(name, safe='')}"
+    response.headers["Content-Disposition"] = value
+
+
+_UNQUOTABLE = dict.fromkeys((*range(32), 127, ord('"'), ord("\\")))
+
+
+def _as_date(value: datetime | float) -> datetime:
+    return value if isinstance(value, datetime) else from_timestamp(value)
+
+
+def _set_max_age(response: Response, max_age: Any, path: str | None) -> None:
+    seconds = max_age(path) if callable(max_age) else max_age
+    cache = response.cache_control
+    if seconds is None or seconds <= 0:
+        cache.no_cache = True
+    else:
+        cache.public = True
+        cache.max_age = int(seconds)
+
+
+def _request() -> Any:
+    context = required_context("a conditional answer")
+    if context.request is None:
+        raise RuntimeError("a conditional answer needs a request: give conditional=False outside one")
+    return context.request
+
+
+async def send_from_directory(directory: FilePath, path: FilePath, **kwargs: Any) -> Response:
+    """Answer with a file inside *directory*; *path* may come from a client, it cannot lead outside.
+
+    Args:
+        directory: relative to the app's root path.
+        path: relative to the directory.
+        kwargs: as :func:`send_file` takes them.
+
+    Raises:
+        NotFound: there is no such file there, or no file could have that name.
+    """
+    root = os.path.join(required_context("send_from_directory").app.root_path, os.fspath(directory))
+    joined = safe_join(root, os.fspath(path))
+    if joined is None or not await run_in_thread(_is_file, joined):
+        raise NotFound()
+    return await send_file(joined, **kwargs)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return os.path.isfile(path)
+    except ValueError:  # a NUL byte or lone surrogates
+        return False
+
+
+# --- streams -------------------------------------------------------------------------------------------------------
+
+
+def stream_with_context(func: Any) -> Any:
+    """Mark a generator, or decorate a generator function, that uses the context while its response is streamed.
+
+    Contexts live as long as the stream here, so it is given back as it is; the function exists so that code written for
+    Flask and Quart runs.
+
+    Raises:
+        ContextError: no context is active.
+    """
+    required_context("stream_with_context")
+    return func
+
+
+async def make_push_promise(path: str) -> None:
+    """Promise *path* to the client (HTTP/2 push), where the server can."""
+    await request.send_push_promise(path)
+
+
+__all__ = [
+    "abort",
+    "after_this_request",
+    "flash",
+    "get_flashed_messages",
+    "get_template_attribute",
+    "jsonify",
+    "make_push_promise",
+    "make_response",
+    "redirect",
+    "send_file",
+    "send_from_directory",
+    "stream_with_context",
+    "url_for",
+]

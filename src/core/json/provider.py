@@ -1,0 +1,159 @@
+"""How an app writes and reads JSON.
+
+Departures from a plain ``json.dumps``: one encoder is built and kept (a third of the cost of building it for each call),
+and it does not look for circular references by a table but by the interpreter's depth limit. As in Flask, NaN and
+Infinity are written and read in HTTP bodies; what is published to channels refuses them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import json
+import json.encoder
+import uuid
+import weakref
+from collections.abc import Callable
+from datetime import date
+from typing import IO, TYPE_CHECKING, Any
+
+from ..datastructures import http_date
+
+if TYPE_CHECKING:
+    from ..app import Samovar
+    from ..wrappers.response import Response
+
+
+class JSONProvider:
+    """What an app needs to speak JSON; subclass it to use another library.
+
+    Args:
+        app: the app it belongs to, None for use outside one.
+    """
+
+    def __init__(self, app: Samovar | None) -> None:
+        self._app: Any = None if app is None else weakref.proxy(app)
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """*obj* as JSON text."""
+        raise NotImplementedError
+
+    def dump(self, obj: Any, fp: IO[str], **kwargs: Any) -> None:
+        """Write *obj* as JSON text to an open text file."""
+        fp.write(self.dumps(obj, **kwargs))
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """What JSON text or UTF-8 bytes say."""
+        raise NotImplementedError
+
+    def load(self, fp: IO[Any], **kwargs: Any) -> Any:
+        """What the JSON in an open file says."""
+        return self.loads(fp.read(), **kwargs)
+
+    def _prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args and kwargs:
+            raise TypeError("a JSON response takes either positional or keyword arguments, not both")
+        if not args:
+            return kwargs or None
+        return args[0] if len(args) == 1 else list(args)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """A response of one value, of a list of several, or of a dict of the keywords."""
+        text = self.dumps(self._prepared(args, kwargs))
+        response: Response = self._app.response_class(text, mimetype="application/json")
+        return response
+
+
+def default(obj: Any) -> Any:
+    """JSON data for what JSON does not know: dates (as HTTP writes them), UUIDs, Decimals, dataclasses, Markup.
+
+    Raises:
+        TypeError: nothing is known for its type either.
+    """
+    if isinstance(obj, date):
+        return http_date(obj)
+    if isinstance(obj, decimal.Decimal | uuid.UUID):
+        return str(obj)
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return dataclasses.asdict(obj)
+    if hasattr(obj, "__html__"):
+        return str(obj.__html__())
+    raise TypeError(f"{type(obj).__name__} is not JSON serializable: {obj!r:.80}")
+
+
+class DefaultJSONProvider(JSONProvider):
+    """The standard library's JSON, with Flask's options as attributes.
+
+    ``default`` is called with what JSON does not know, ``ensure_ascii`` escapes what is not ASCII, ``sort_keys`` writes
+    keys in order, ``compact`` leaves out blanks (None: unless the app is in debug mode), ``mimetype`` is the responses'.
+    """
+
+    default: Callable[[Any], Any] = staticmethod(default)
+    ensure_ascii = True
+    sort_keys = True
+    compact: bool | None = None
+    mimetype = "application/json"
+
+    def __init__(self, app: Samovar | None) -> None:
+        super().__init__(app)
+        self._compact_encode: Callable[[Any], str] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name != "_compact_encode":
+            super().__setattr__("_compact_encode", None)  # an option changed: the encoder is built anew
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        """*obj* as JSON text; keywords are those of ``json.dumps``."""
+        kwargs.setdefault("default", self.default)
+        kwargs.setdefault("ensure_ascii", self.ensure_ascii)
+        kwargs.setdefault("sort_keys", self.sort_keys)
+        return json.dumps(obj, **kwargs)
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        """What JSON text or UTF-8 bytes say; keywords are those of ``json.loads``."""
+        return json.loads(s, **kwargs)
+
+    def encode(self, obj: Any) -> str:
+        """*obj* as compact JSON text, by the kept encoder: what responses are made of."""
+        encode = self._compact_encode
+        if encode is None:
+            encode = self._build_encoder()
+            super().__setattr__("_compact_encode", encode)
+        return encode(obj)
+
+    def _build_encoder(self) -> Callable[[Any], str]:
+        options = {
+            "default": self.default,
+            "ensure_ascii": self.ensure_ascii,
+            "sort_keys": self.sort_keys,
+            "separators": (",", ":"),
+        }
+        plain = json.JSONEncoder(**options)  # type: ignore[arg-type]  # a dict of mixed options
+        make: Any = json.encoder.c_make_encoder  # type: ignore[attr-defined]  # absent where there is no C part
+        if make is None:
+            return plain.encode
+        string = json.encoder.encode_basestring_ascii if self.ensure_ascii else json.encoder.encode_basestring
+        # markers=None: no table of containers; a circle ends in RecursionError. allow_nan as Flask's.
+        pieces = make(None, plain.default, string, None, ":", ",", self.sort_keys, False, True)
+
+        def encode(obj: Any) -> str:
+            try:
+                return "".join(pieces(obj, 0))
+            except RecursionError as error:
+                raise ValueError("circular reference, or nested too deeply, for JSON") from error
+
+        return encode
+
+    def response_text(self, obj: Any) -> str:
+        """The body of a JSON response: compact and ended by a newline, indented in debug mode."""
+        compact = self.compact
+        if compact is None:
+            compact = self._app is None or not self._app.debug
+        return (self.encode(obj) if compact else self.dumps(obj, indent=2)) + "\n"
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        """A response of one value, of a list of several, or of a dict of the keywords."""
+        text = self.response_text(self._prepared(args, kwargs))
+        response: Response = self._app.response_class(text, mimetype=self.mimetype)
+        return response

@@ -1,0 +1,421 @@
+"""Routing: Werkzeug's map is the reference, a compiled matcher the fast road.
+
+The matcher answers only what it is sure of: this path and method belong to this rule, with these values. Paths without
+variables are looked up in a dictionary, others walk a tree of their parts, made from Werkzeug's own compiled parts, so
+that weights and patterns are the same. Whatever is not a plain hit (404, 405, redirects, hosts and subdomains, rules that
+redirect or alias) is left to Werkzeug, which stays right if a little slower. ``tests/core/test_routing.py`` compares the
+two over generated paths.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule, RuleFactory
+from werkzeug.routing import BuildError as BuildError
+from werkzeug.routing import RequestRedirect as RequestRedirect
+from werkzeug.routing import RoutingException as RoutingException
+from werkzeug.routing.converters import IntegerConverter, PathConverter, UnicodeConverter
+
+
+class SamovarRule(Rule):
+    """A rule that knows whether it answers OPTIONS by itself; ``websocket=True`` for websockets."""
+
+    provide_automatic_options = False
+
+    def __init__(self, string: str, *, provide_automatic_options: bool = False, **options: Any) -> None:
+        if options.get("websocket"):
+            methods = options.get("methods")
+            if methods is not None and set(methods) - {"GET", "HEAD", "OPTIONS"}:
+                raise ValueError(f"the websocket route {string!r} takes no methods")
+        super().__init__(string, **options)
+        self.provide_automatic_options = provide_automatic_options
+
+
+class SamovarMap(Map):
+    """The rules of one app, and the order they were added in: among equals the first wins."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.added: list[Rule] = []
+        super().__init__(*args, **kwargs)
+
+    def add(self, rulefactory: RuleFactory) -> None:
+        """Add a rule, or the rules of a factory."""
+        rules = list(rulefactory.get_rules(self))
+        for rule in rules:
+            super().add(rule)
+        self.added.extend(rules)
+
+
+class Route:
+    """What answers one endpoint, worked out once: its view and the hooks around it, outmost first.
+
+    ``rule`` is None in the one for requests that no rule matches.
+    """
+
+    __slots__ = (
+        "after",
+        "after_websocket",
+        "before",
+        "before_websocket",
+        "endpoint",
+        "names",
+        "options",
+        "preprocessors",
+        "rule",
+        "teardown",
+        "teardown_websocket",
+        "view",
+    )
+
+    def __init__(
+        self, rule: Rule | None, view: Callable[..., Awaitable[Any]] | None, names: Sequence[str]
+    ) -> None:
+        self.rule = rule
+        self.view = view
+        self.names = tuple(names)
+        self.endpoint: str | None = None if rule is None else rule.endpoint
+        self.options = bool(getattr(rule, "provide_automatic_options", False))
+        self.preprocessors: tuple[Callable[..., Any], ...] = ()
+        self.before: tuple[Callable[..., Awaitable[Any]], ...] = ()
+        self.after: tuple[Callable[..., Awaitable[Any]], ...] = ()
+        self.teardown: tuple[Callable[..., Awaitable[Any]], ...] = ()
+        self.before_websocket: tuple[Callable[..., Awaitable[Any]], ...] = ()
+        self.after_websocket: tuple[Callable[..., Awaitable[Any]], ...] = ()
+        self.teardown_websocket: tuple[Callable[..., Awaitable[Any]], ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Route {self.rule!s} -> {self.endpoint}>"
+
+
+class _Slow(Exception):
+    """This path is Werkzeug's to decide."""
+
+
+class _End:
+    """The rules that end at one place of the tree, by method."""
+
+    __slots__ = ("any", "lenient", "methods")
+
+    def __init__(self) -> None:
+        self.methods: dict[str, _Leaf] = {}
+        self.any: _Leaf | None = None  # a rule for all methods; shadows those after it
+        self.lenient: _End | None = None  # those of them without strict slashes
+
+    def add(self, leaf: _Leaf) -> None:
+        rule = leaf.route.rule
+        assert rule is not None
+        if self.any is not None:
+            return
+        if rule.methods is None:
+            self.any = leaf
+            return
+        for method in rule.methods:
+            self.methods.setdefault(method, leaf)
+
+    def get(self, method: str) -> _Leaf | None:
+        return self.methods.get(method) or self.any
+
+
+class _Leaf:
+    """A rule at the end of a path: its route, and what its variables are called and converted by."""
+
+    __slots__ = ("converters", "defaults", "names", "plain", "route", "slow", "strict")
+
+    def __init__(self, route: Route, slow: bool) -> None:
+        rule = route.rule
+        assert rule is not None
+        self.route = route
+        self.slow = slow
+        self.strict = bool(rule.strict_slashes)
+        self.defaults = dict(rule.defaults) if rule.defaults else None
+        self.names = tuple(rule._converters)
+        self.converters = tuple(_conversion(converter) for converter in rule._converters.values())
+        self.plain = self.defaults is None and not self.names
+
+    def values(self, texts: Sequence[str]) -> dict[str, Any]:
+        """The view's arguments.
+
+        Raises:
+            _Slow: a converter refuses its text.
+        """
+        values: dict[str, Any] = {}
+        try:
+            for name, convert, text in zip(self.names, self.converters, texts, strict=True):
+                values[name] = text if convert is None else convert(text)
+        except ValueError as error:  # ValidationError is one
+            raise _Slow from error
+        if self.defaults is not None:
+            values.update(self.defaults)
+        return values
+
+
+def _conversion(converter: BaseConverter) -> Callable[[str], Any] | None:
+    """The cheapest function that does what the converter's ``to_python`` does; None for none at all."""
+    kind = type(converter)
+    if kind in (UnicodeConverter, PathConverter):
+        return None
+    if kind is IntegerConverter and isinstance(converter, IntegerConverter):
+        if converter.min is None and converter.max is None and not converter.fixed_digits:
+            return int
+    return converter.to_python
+
+
+class _State:
+    """A place in the tree: where a static part, or a dynamic one in the order of weights, leads on."""
+
+    __slots__ = ("dynamic", "end", "static")
+
+    def __init__(self) -> None:
+        self.static: dict[str, _State] = {}
+        self.dynamic: list[_Step] = []
+        self.end: _End | None = None
+
+
+class _Step:
+    """A dynamic part and where it leads."""
+
+    __slots__ = ("final", "groups", "match", "part", "state", "suffixed", "test")
+
+    def __init__(self, part: Any, state: _State) -> None:
+        self.part = part
+        self.state = state
+        self.final: bool = part.final
+        self.suffixed: bool = part.suffixed
+        pattern = re.compile(part.content)
+        self.match = pattern.match
+        self.groups = tuple(
+            pattern.groupindex[name]
+            for name in sorted(
+                (name for name in pattern.groupindex if name.startswith("__werkzeug_")),
+                key=lambda name: int(name.removeprefix("__werkzeug_")),
+            )
+        )
+        self.test = _TESTS.get(part.content) if not part.final else None
+
+
+# The two commonest parts, without a regular expression: any text, and decimal digits (``\d`` is what isdecimal says).
+_TESTS: dict[str, Callable[[str], bool]] = {
+    rf"(?P<__werkzeug_0>{UnicodeConverter(Map()).regex})\Z": bool,
+    rf"(?P<__werkzeug_0>{IntegerConverter.regex})\Z": str.isdecimal,
+}
+
+
+class Matcher:
+    """The fast road for one kind of rules, HTTP's or websockets'.
+
+    Args:
+        rules: in the order they were added.
+        domain: the only subdomain served.
+        route_for: gives a rule's route.
+    """
+
+    def __init__(self, rules: Iterable[Rule], domain: str, route_for: Callable[[Rule], Route]) -> None:
+        self._static: dict[str, _End] = {}
+        self._root = _State()
+        rules = list(rules)
+        defaults = _endpoints_with_defaults(rules)
+        for rule in rules:
+            self._add(rule, domain, _Leaf(route_for(rule), _is_slow(rule, defaults)))
+        _sort(self._root)
+
+    def _add(self, rule: Rule, domain: str, leaf: _Leaf) -> None:
+        first, *parts = rule._parts
+        if not first.static or first.content != domain:
+            return  # another subdomain's: cannot match here
+        state = self._root
+        for part in parts:
+            state = _follow(state, part)
+        if state.end is None:
+            state.end = _End()
+        state.end.add(leaf)
+        if not leaf.strict:
+            if state.end.lenient is None:
+                state.end.lenient = _End()
+            state.end.lenient.add(leaf)
+        if all(part.static for part in parts):
+            self._static["/".join(part.content for part in parts)] = state.end
+
+    def match(self, path: str, method: str) -> tuple[Route, dict[str, Any] | None] | None:
+        """The route for *path* and the view's arguments (None for none); None when Werkzeug has to say."""
+        end = self._static.get(path)
+        if end is not None:
+            leaf = end.methods.get(method) or end.any
+            if leaf is not None and leaf.plain and not leaf.slow:
+                return leaf.route, None
+        texts: list[str] = []
+        try:
+            leaf = _walk(self._root, path.split("/"), 0, method, texts)
+            if leaf is None or leaf.slow:
+                return None
+            return leaf.route, leaf.values(texts)
+        except _Slow:
+            return None
+
+
+def _follow(state: _State, part: Any) -> _State:
+    if part.static:
+        return state.static.setdefault(part.content, _State())
+    for step in state.dynamic:
+        if step.part == part:
+            return step.state
+    step = _Step(part, _State())
+    state.dynamic.append(step)
+    return step.state
+
+
+def _sort(state: _State) -> None:
+    state.dynamic.sort(key=lambda step: step.part.weight)
+    for child in state.static.values():
+        _sort(child)
+    for step in state.dynamic:
+        _sort(step.state)
+
+
+def _endpoints_with_defaults(rules: list[Rule]) -> set[Any]:
+    """Endpoints with several rules of which one has defaults: Werkzeug may redirect from one to another."""
+    several: dict[Any, list[Rule]] = {}
+    for rule in rules:
+        several.setdefault(rule.endpoint, []).append(rule)
+    return {
+        endpoint
+        for endpoint, group in several.items()
+        if len(group) > 1 and any(rule.defaults for rule in group)
+    }
+
+
+def _is_slow(rule: Rule, with_defaults: set[Any]) -> bool:
+    return bool(rule.alias or rule.redirect_to is not None or rule.endpoint in with_defaults)
+
+
+def _walk(state: _State, parts: list[str], index: int, method: str, texts: list[str]) -> _Leaf | None:
+    """Follow *parts* from *index* on; variables' texts are left in *texts*.
+
+    Raises:
+        _Slow: a slash would be added; Werkzeug redirects.
+    """
+    if index == len(parts):
+        return _leaf_at(state, method)
+    part = parts[index]
+    child = state.static.get(part)
+    if child is not None:
+        leaf = _walk(child, parts, index + 1, method, texts)
+        if leaf is not None:
+            return leaf
+    for step in state.dynamic:
+        leaf = _try_step(step, parts, index, method, texts)
+        if leaf is not None:
+            return leaf
+    if part == "" and index == len(parts) - 1 and state.end is not None and state.end.lenient is not None:
+        return state.end.lenient.get(method)
+    return None
+
+
+def _try_step(step: _Step, parts: list[str], index: int, method: str, texts: list[str]) -> _Leaf | None:
+    kept = len(texts)
+    test = step.test
+    if test is not None:
+        if not test(parts[index]):
+            return None
+        texts.append(parts[index])
+        leaf = _walk(step.state, parts, index + 1, method, texts)
+    else:
+        rest, following = parts, index + 1
+        target = parts[index]
+        if step.final:  # takes all that is left
+            target, rest, following = "/".join(parts[index:]), [], 0
+        match = step.match(target)
+        if match is None:
+            return None
+        if step.suffixed and match.groups()[-1] == "/":
+            rest, following = [""], 0
+        texts.extend(match.group(*step.groups) if len(step.groups) > 1 else (match.group(step.groups[0]),))
+        leaf = _walk(step.state, rest, following, method, texts)
+    if leaf is None:
+        del texts[kept:]
+    return leaf
+
+
+def _leaf_at(state: _State, method: str) -> _Leaf | None:
+    if state.end is not None:
+        leaf = state.end.get(method)
+        if leaf is not None:
+            return leaf
+    slash = state.static.get("")
+    if slash is not None and slash.end is not None:
+        leaf = slash.end.get(method)
+        if leaf is not None:
+            if leaf.strict:
+                raise _Slow
+            return leaf
+    return None
+
+
+class Router:
+    """Finds the route of a request: the fast matchers first, then Werkzeug's map.
+
+    Args:
+        url_map: the rules.
+        plain_hosts: neither host nor subdomain matching; else every request goes to Werkzeug.
+        route_for: gives a rule's route.
+    """
+
+    def __init__(self, url_map: SamovarMap, plain_hosts: bool, route_for: Callable[[Rule], Route]) -> None:
+        url_map.update()
+        self._route_for = route_for
+        self._routes: dict[int, Route] = {}
+        rules = [rule for rule in url_map.added if not rule.build_only]
+        self._http: Matcher | None = None
+        self._websocket: Matcher | None = None
+        if plain_hosts and all(hasattr(rule, "_parts") for rule in rules):
+            domain = url_map.default_subdomain
+            http = [rule for rule in rules if not rule.websocket]
+            websocket = [rule for rule in rules if rule.websocket]
+            self._http = Matcher(http, domain, self.route)
+            self._websocket = Matcher(websocket, domain, self.route)
+
+    def route(self, rule: Rule) -> Route:
+        """The route of *rule*, made once."""
+        route = self._routes.get(id(rule))
+        if route is None:
+            route = self._routes[id(rule)] = self._route_for(rule)
+        return route
+
+    def match(
+        self, path: str, method: str, websocket: bool = False
+    ) -> tuple[Route, dict[str, Any] | None] | None:
+        """The route and the view's arguments, if the fast road knows them."""
+        matcher = self._websocket if websocket else self._http
+        return None if matcher is None else matcher.match(path, method)
+
+    def match_slowly(
+        self, adapter: MapAdapter, websocket: bool = False
+    ) -> tuple[Route, dict[str, Any] | None]:
+        """The route and the view's arguments, by Werkzeug.
+
+        Raises:
+            HTTPException: 404, 405, 400 (only the other kind of rule is there) or a redirect.
+        """
+        rule, values = adapter.match(return_rule=True, websocket=websocket)
+        return self.route(rule), dict(values) or None
+
+
+__all__ = [
+    "BuildError",
+    "HTTPException",
+    "Map",
+    "MapAdapter",
+    "Matcher",
+    "MethodNotAllowed",
+    "NotFound",
+    "RequestRedirect",
+    "Route",
+    "Router",
+    "RoutingException",
+    "Rule",
+    "SamovarMap",
+    "SamovarRule",
+]

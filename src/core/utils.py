@@ -1,0 +1,184 @@
+"""Small helpers: sync code in threads, coroutine checks, steps with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from contextvars import copy_context
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import coroutine
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_END = object()
+
+
+def is_coroutine_function(func: Any) -> bool:
+    """Tell whether calling *func* gives a coroutine; looks through partials and callable objects."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    if inspect.iscoroutinefunction(func):
+        return True
+    return inspect.iscoroutinefunction(getattr(type(func), "__call__", None))
+
+
+async def run_in_thread(func: Callable[..., R], *args: Any) -> R:
+    """Call *func* in the loop's thread pool under a copy of the current context and return its result."""
+    return await asyncio.get_running_loop().run_in_executor(None, copy_context().run, _call, func, *args)
+
+
+def _call(func: Callable[..., R], *args: Any) -> R:
+    try:
+        return func(*args)
+    except StopIteration as error:  # a future cannot carry it: who awaits would wait for ever
+        raise RuntimeError("a function run in a thread raised StopIteration") from error
+
+
+def run_sync(func: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Make a coroutine function of a blocking one: each call runs in a thread, under the caller's context.
+
+    What *func* returns is returned; if that is a coroutine (a plain function wrapping an async one), it is awaited.
+    """
+
+    @functools.wraps(func)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        result = await run_in_thread(functools.partial(func, *args, **kwargs))
+        if inspect.iscoroutine(result):
+            return await result  # type: ignore[no-any-return]  # what a wrapped async function gives
+        return result
+
+    return wrapper
+
+
+def ensure_async(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """*func* itself when it is async, a coroutine function for an async generator's, else :func:`run_sync` of it."""
+    if is_coroutine_function(func):
+        return func
+    if inspect.isasyncgenfunction(func):
+
+        @functools.wraps(func)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return func(*args, **kwargs)
+
+        return call
+    return run_sync(func)
+
+
+async def iterate_in_thread(iterable: Iterable[T]) -> AsyncIterator[T]:
+    """Iterate over a blocking iterable, each step in a thread; closes a generator when left early."""
+    iterator: Iterator[T] = await run_in_thread(iter, iterable)
+    try:
+        while (item := await run_in_thread(next, iterator, _END)) is not _END:
+            yield item  # type: ignore[misc]  # the sentinel never gets here
+    finally:
+        if inspect.isgenerator(iterator):
+            await run_in_thread(iterator.close)
+
+
+@coroutine
+def within(awaitable: Awaitable[T], seconds: float | None) -> Generator[Any, Any, T]:
+    """Await *awaitable* for at most *seconds*, arming a timer only if it really suspends.
+
+    So a message that is already there costs neither a timer nor a task.
+
+    Raises:
+        TimeoutError: the time is over; what was awaited was cancelled.
+    """
+    steps = awaitable.__await__()
+    try:
+        waiting = next(steps)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    if seconds is None:
+        return (yield from _drive(steps, waiting))
+    task = asyncio.current_task()
+    assert task is not None
+    before = task.cancelling()
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(seconds, expire)
+    try:
+        return (yield from _drive(steps, waiting))
+    except asyncio.CancelledError:
+        if expired and task.uncancel() <= before:
+            raise TimeoutError(f"no progress for {seconds} s") from None
+        raise
+    finally:
+        timer.cancel()
+
+
+def _drive(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
+    """Go on with *steps*, whose first yield was *waiting*: ``yield from`` for something already begun."""
+    while True:
+        try:
+            sent = yield waiting
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as error:
+            resume: Callable[[], Any] = functools.partial(steps.throw, error)
+        else:
+            resume = functools.partial(steps.send, sent)
+        try:
+            waiting = resume()
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def import_string(name: str) -> Any:
+    """Import ``package.module`` or ``package.module:attribute`` or ``package.module.attribute``.
+
+    Raises:
+        ImportError: nothing of that name.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if colon:
+        return getattr(importlib.import_module(module_name), attribute)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        module_name, _, attribute = name.rpartition(".")
+        if not module_name or (error.name is not None and not name.startswith(error.name)):
+            raise
+        module = importlib.import_module(module_name)
+        if not hasattr(module, attribute):
+            raise ImportError(f"there is no {attribute!r} in {module_name!r}") from error
+        return getattr(module, attribute)
+
+
+def get_root_path(import_name: str) -> str:
+    """The folder of a module or package, the working directory when it has none (as in a shell)."""
+    module = sys.modules.get(import_name)
+    if module is not None and getattr(module, "__file__", None):
+        return os.path.dirname(os.path.abspath(str(module.__file__)))
+    spec = importlib.util.find_spec(import_name) if module is None else None
+    if spec is None or spec.origin is None:
+        return os.getcwd()
+    return str(Path(spec.origin).resolve().parent)
+
+
+def in_seconds(value: timedelta | float | None) -> int | None:
+    """A duration setting in whole seconds."""
+    if isinstance(value, timedelta):
+        return int(value.total_seconds())
+    return None if value is None else int(value)
+
+
+def from_timestamp(seconds: float) -> datetime:
+    """A file's time as a date."""
+    return datetime.fromtimestamp(seconds, tz=UTC)

@@ -1,0 +1,190 @@
+"""What requests and websockets have in common: the opening words of a connection, read when asked for.
+
+Werkzeug's sans-I/O request has the parsing; here its constructor is replaced by descriptors that take each part out of
+the connection's scope on first use and keep it in the instance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+import werkzeug.urls  # noqa: F401  # registers the error handler that parsing query strings uses
+from werkzeug.datastructures import Headers
+from werkzeug.sansio.request import Request as SansIORequest
+from werkzeug.sansio.utils import get_host
+
+from ..typing import Scope
+
+if TYPE_CHECKING:
+    from werkzeug.exceptions import HTTPException
+    from werkzeug.routing import Rule
+
+T = TypeVar("T")
+
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+
+
+class lazy(Generic[T]):
+    """An attribute worked out when first read, then plain: it may be set like any other."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute = compute
+        self.name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> lazy[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> lazy[T] | T:
+        if instance is None:
+            return self
+        value = instance.__dict__[self.name] = self.compute(instance)
+        return value
+
+
+class BaseRequestWebsocket(SansIORequest):
+    """The opening of a connection: method, URL, headers, where it was routed to.
+
+    Args:
+        scope: the ASGI connection scope.
+    """
+
+    url_rule: Rule | None = None
+    """The rule that matched."""
+    view_args: dict[str, Any] | None = None
+    """What the rule's converters took from the path."""
+    routing_exception: HTTPException | None = None
+    """Why nothing matched."""
+
+    def __init__(self, scope: Scope) -> None:
+        # SansIORequest.__init__ is left out on purpose: see the module's docstring.
+        self.scope = scope
+
+    @lazy
+    def method(self) -> str:
+        """The method, in capitals; GET for a websocket."""
+        return cast("str", self.scope.get("method", "GET")).upper()
+
+    @lazy
+    def scheme(self) -> str:
+        """``http``, ``https``, ``ws`` or ``wss``."""
+        return cast("str", self.scope.get("scheme", "http"))
+
+    @lazy
+    def server(self) -> tuple[str, int | None] | None:
+        """The server's address, None where unknown."""
+        server = self.scope.get("server")
+        return None if server is None else (server[0], server[1])
+
+    @lazy
+    def root_path(self) -> str:
+        """Where the app is mounted, without a slash at the end."""
+        return cast("str", self.scope.get("root_path") or "").rstrip("/")
+
+    @lazy
+    def path(self) -> str:
+        """The path after the root path, beginning with one slash; what is routed."""
+        return routed_path(self.scope)
+
+    @lazy
+    def query_string(self) -> bytes:
+        """What follows the ``?``, as it came; bytes outside ASCII are percent-encoded, so that it always decodes."""
+        raw = cast("bytes", self.scope.get("query_string") or b"")
+        if raw.isascii():
+            return raw
+        return _NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], raw)
+
+    @lazy
+    def headers(self) -> Headers:
+        """The headers, each as often as it was sent; latin-1, which never fails."""
+        headers = Headers()
+        # Straight into the list: these came off the wire, there is no newline to look for.
+        headers._list = [
+            (name.decode("latin-1").title(), value.decode("latin-1")) for name, value in self.scope["headers"]
+        ]
+        return headers
+
+    @lazy
+    def remote_addr(self) -> str | None:
+        """The client's address, None where unknown."""
+        client = self.scope.get("client")
+        return None if client is None else cast("str", client[0])
+
+    @lazy
+    def http_version(self) -> str:
+        """``1.0``, ``1.1``, ``2`` or ``3``."""
+        return cast("str", self.scope.get("http_version", "1.1"))
+
+    @lazy
+    def host(self) -> str:
+        """``host[:port]`` from the Host header, else the server's; empty when it has characters no host has.
+
+        Raises:
+            SecurityError: it is not among the trusted hosts.
+        """
+        return get_host(self.scheme, self.header(b"host"), self.server, self.trusted_hosts)
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of that name (in lower case), read straight from the scope."""
+        for key, value in self.scope["headers"]:
+            if key == name or (len(key) == len(name) and key.lower() == name):
+                return cast("bytes", value).decode("latin-1")
+        return None
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint that was routed to."""
+        rule = self.url_rule
+        return None if rule is None else cast("str", rule.endpoint)
+
+    @property
+    def blueprint(self) -> str | None:
+        """The name of the blueprint that has the endpoint."""
+        endpoint = self.endpoint
+        if endpoint is None or "." not in endpoint:
+            return None
+        return endpoint.rpartition(".")[0]
+
+    @property
+    def blueprints(self) -> list[str]:
+        """The blueprint's name and those of the blueprints around it, inmost first."""
+        return blueprint_names(self.blueprint)
+
+    @property
+    def script_root(self) -> str:
+        """The root path, under its old name."""
+        return self.root_path
+
+    @property
+    def url_root(self) -> str:
+        """``scheme://host/root_path/``."""
+        return self.root_url
+
+
+def routed_path(scope: Scope) -> str:
+    """The path that is routed: decoded, without the root path, with exactly one slash in front.
+
+    ASGI's ``path`` has the root path in front (spec 2.x, "Path encoding"); servers and mounts that leave it out are
+    understood too.
+    """
+    path = cast("str", scope["path"])
+    root = scope.get("root_path")
+    if root:
+        root = root.rstrip("/")
+        if path == root or path.startswith(f"{root}/"):
+            path = path[len(root) :]
+    if path[:1] != "/" or path[1:2] == "/":
+        return "/" + path.lstrip("/")
+    return path
+
+
+def blueprint_names(name: str | None) -> list[str]:
+    """``a.b.c`` as ``["a.b.c", "a.b", "a"]``."""
+    names = []
+    while name:
+        names.append(name)
+        name = name.rpartition(".")[0]
+    return names
