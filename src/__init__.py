@@ -5,6 +5,7 @@ if __name__ != "samovar":  # the directory is src/, the package is samovar
 
 from markupsafe import Markup, escape
 
+from .broadcast import ChannelRule, Gap, Hub, Message, Position
 from .core.app import Samovar
 from .core.blueprints import Blueprint
 from .core.config import Config
@@ -32,6 +33,7 @@ from .core.helpers import (
     url_for,
 )
 from .core.json import jsonify
+from .core.realtime import Access, ServerSentEvent, event_stream, long_poll
 from .core.signals import (
     appcontext_popped,
     appcontext_pushed,
@@ -53,16 +55,26 @@ from .core.signals import (
 )
 from .core.templating import render_template, render_template_string, stream_template, stream_template_string
 from .core.typing import ResponseReturnValue
-from .core.wrappers import Request, Response
+from .core.wrappers import Request, Response, Websocket
+from .errors import SamovarError
 
 __all__ = [
+    "Access",
     "Blueprint",
+    "ChannelRule",
     "Config",
+    "Gap",
+    "Hub",
     "Markup",
+    "Message",
+    "Position",
     "Request",
     "Response",
     "ResponseReturnValue",
     "Samovar",
+    "SamovarError",
+    "ServerSentEvent",
+    "Websocket",
     "abort",
     "after_this_request",
     "appcontext_popped",
@@ -74,6 +86,7 @@ __all__ = [
     "copy_current_websocket_context",
     "current_app",
     "escape",
+    "event_stream",
     "flash",
     "g",
     "get_flashed_messages",
@@ -85,6 +98,7 @@ __all__ = [
     "has_websocket_context",
     "hub",
     "jsonify",
+    "long_poll",
     "make_push_promise",
     "make_response",
     "message_flashed",

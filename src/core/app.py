@@ -45,9 +45,11 @@ from ..errors import (
     PublishError,
     WebsocketClosed,
 )
+from ..broadcast import ChannelRule
 from ..tasks import Scope as TaskScope
 from .asgi.http import HTTPHandler
 from .asgi.lifespan import LifespanHandler
+from .asgi.websocket import WebsocketHandler
 from .config import DEFAULTS, Config, ConfigAttribute
 from .ctx import AppGlobals, Context, current_context, required_context
 from .debug import traceback_page
@@ -55,7 +57,9 @@ from .globals import g, request, session
 from .helpers import get_flashed_messages, redirect_response
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
+from .realtime.access import AccessFunction, ChannelAccess
 from .realtime.drain import ShutdownEvent
+from .realtime.longpoll import Polls
 from .routing import Route, Router, SamovarMap, SamovarRule
 from .scaffold import Scaffold, endpoint_of, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
@@ -91,6 +95,7 @@ from .utils import ensure_async, run_in_thread, run_sync
 from .wrappers.base import BaseRequestWebsocket, blueprint_names
 from .wrappers.request import Request
 from .wrappers.response import Response
+from .wrappers.websocket import Websocket
 
 if TYPE_CHECKING:
     from click.testing import CliRunner
@@ -98,7 +103,6 @@ if TYPE_CHECKING:
     from ..broadcast import Hub
     from .blueprints import Blueprint
     from .testing import TestApp, TestClient
-    from .wrappers.websocket import Websocket
 
 # What the broadcast layer refuses on a client's account is the client's mistake; what the broker fails is 503.
 _BROADCAST_ERRORS: tuple[tuple[type[Exception], type[HTTPException]], ...] = (
@@ -138,6 +142,7 @@ class Samovar(Scaffold):
     app_ctx_globals_class = AppGlobals
     asgi_http_class = HTTPHandler
     asgi_lifespan_class = LifespanHandler
+    asgi_websocket_class = WebsocketHandler
     config_class = Config
     event_class = ShutdownEvent
     jinja_environment = Environment
@@ -146,6 +151,7 @@ class Samovar(Scaffold):
     response_class = Response
     url_map_class = SamovarMap
     url_rule_class = SamovarRule
+    websocket_class = Websocket
     session_interface: SessionInterface = SecureCookieSessionInterface()
     jinja_options: Mapping[str, Any] = {}
 
@@ -184,7 +190,8 @@ class Samovar(Scaffold):
         self.after_serving_funcs: list[LifespanCallable] = []
         self.while_serving_gens: list[AsyncGenerator[None, None]] = []
         self._while_serving_funcs: list[Callable[[], AsyncGenerator[None, None]]] = []
-        self.shutdown_event = self.event_class()
+        self.channels = ChannelAccess(self.ensure_async)
+        self._open_doors()
         self._background: TaskScope | None = None
         self._router: Router | None = None
         self._nowhere: Route | None = None
@@ -272,6 +279,7 @@ class Samovar(Scaffold):
         config = self.config
         return Hub(
             config["BROADCAST_URL"],
+            channels=self.channels.declared,
             json=self.json,
             max_message_bytes=config["BROADCAST_MAX_MESSAGE_BYTES"],
             publish_timeout=config["BROADCAST_PUBLISH_TIMEOUT"],
@@ -359,6 +367,54 @@ class Samovar(Scaffold):
             raise TypeError(f"methods takes a list: methods=[{methods!r}]")
         required = getattr(view_func, "required_methods", ())
         return {method.upper() for method in chain(methods, required)}
+
+    def channel(self, pattern: str, **options: Any) -> Callable[[F], F]:
+        """Declare the channels of *pattern*; the decorated function says who may subscribe.
+
+        It is called in the context of the request or websocket that asks, with the pattern's values, and returns a
+        bool or an :class:`Access`; a plain function runs in a thread.
+
+        Args:
+            pattern: ``"chat/<room>"``, ``<int:n>``, ``<path:rest>`` or ``<uuid:id>``; static parts win over converters.
+            options: ``history``, ``ttl``, ``max_bytes``, ``replay``, ``presence``, ``public``, ``recheck``; see
+                :class:`ChannelRule`.
+
+        Raises:
+            InvalidRule: the pattern or an option cannot work, or it ties with another rule.
+        """
+
+        def decorator(func: F) -> F:
+            self._add_channel(pattern, func, options)
+            return func
+
+        return decorator
+
+    def add_channel(self, pattern: str, public: bool = False, **options: Any) -> None:
+        """Declare the channels of *pattern* without a function that guards them.
+
+        Args:
+            pattern: see :meth:`channel`.
+            public: anybody may subscribe, and shared caches may keep answers; without it they are open to routes that
+                name them.
+            options: see :meth:`channel`.
+        """
+        self._add_channel(pattern, None, {"public": public, **options})
+
+    @setupmethod
+    def _add_channel(self, pattern: str, func: AccessFunction | None, options: dict[str, Any]) -> None:
+        rule = ChannelRule(pattern, **options)
+        self.channels.add(rule, func)
+        if self._hub is not None:
+            self._hub.add_rule(rule)
+
+    @setupmethod
+    def identify(self, func: F) -> F:
+        """Have *func* name the user of a connection, a str or None; presence groups connections by it.
+
+        It is called in the context of the request or websocket, once for each.
+        """
+        self.channels.identify_with(func)
+        return func
 
     @setupmethod
     def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:
@@ -1232,9 +1288,15 @@ class Samovar(Scaffold):
 
     # --- serving ----------------------------------------------------------------------------------------------
 
+    def _open_doors(self) -> None:
+        """Begin to serve, for the first time or again: nobody is told to go yet."""
+        self.shutdown_event = self.event_class()
+        self.polls = Polls()
+        self.shutdown_event.add(self.polls.going_away)
+
     async def startup(self) -> None:
         """Start the hub, then run what is to run before the first request; undone if any of it fails."""
-        self.shutdown_event = self.event_class()
+        self._open_doors()
         try:
             if self._hub is not None or self.config["BROADCAST_URL"] != "memory://":
                 await self.hub.start()
@@ -1275,7 +1337,7 @@ class Samovar(Scaffold):
                 await hub.stop()
 
         async with self.app_context():
-            await self._each(errors, [finish_background])
+            await self._each(errors, [self.polls.close, finish_background])
             while self.while_serving_gens:
                 generator = self.while_serving_gens.pop()
                 await self._each(errors, [_finish], generator)
@@ -1318,8 +1380,6 @@ class Samovar(Scaffold):
     # --- running and testing ----------------------------------------------------------------------------------
 
     if TYPE_CHECKING:
-        asgi_websocket_class: Any
-        websocket_class: type[Websocket]
         test_client_class: type[TestClient] | None
         test_app_class: type[TestApp] | None
         test_cli_runner_class: type[CliRunner] | None

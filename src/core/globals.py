@@ -36,7 +36,7 @@ class _Proxy:
     """Stands for one object of the current context; every use is passed on to it."""
 
     __slots__ = ()
-    __class__ = property(_class)  # type: ignore[assignment]  # what isinstance asks
+    __class__ = property(_class)  # what isinstance asks
     _slot = ""
     _help = "call it while a request is handled, or inside 'async with app.test_request_context(\"/\"):'"
 
@@ -241,6 +241,15 @@ class _HubProxy(_Proxy):
     def __aexit__(self, *args: Any) -> Any:
         return self._get_current_object().__aexit__(*args)
 
+    async def cursor(self, channel: str) -> str:
+        """The page's cursor: asked of the hub once for each context, so that all of a page goes on from one place."""
+        target = self._get_current_object()
+        cursors = _get().cursors
+        if channel not in cursors:
+            cursor = await target.cursor(channel)
+            cursors.setdefault(channel, cursor)
+        return cursors[channel]
+
 
 for _name in _REQUEST:
     setattr(_RequestProxy, _name, _hot("request", _name))
@@ -250,7 +259,7 @@ for _name in _MAPPING:
     setattr(_SessionProxy, _name, _method("session", _name))
 for _name in ("config", "debug", "json", "logger", "extensions", "hub"):
     setattr(_AppProxy, _name, _hot("app", _name))
-for _name in ("publish", "publish_many", "subscribe", "cursor", "history", "presence"):
+for _name in ("publish", "publish_many", "subscribe", "history", "presence"):
     setattr(_HubProxy, _name, _hot("app.hub", _name))
 del _name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import BaseRequestWebsocket
 from .request import Body, Request
 from .response import DataBody, FileBody, IOBody, IterableBody, Response, ResponseBody
+from .websocket import Websocket
 
 __all__ = [
     "BaseRequestWebsocket",
@@ -16,4 +17,5 @@ __all__ = [
     "Request",
     "Response",
     "ResponseBody",
+    "Websocket",
 ]

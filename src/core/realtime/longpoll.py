@@ -1,0 +1,313 @@
+"""The door for plain HTTP: long-polls and reads of history, with a cursor and no state on the server.
+
+Equal polls of one worker (the same channels from the same cursor) share one subscription, one waiting task and one
+encoded body; each keeps its own time limit. No door needs sticky sessions: everything is in the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+
+from werkzeug.exceptions import ServiceUnavailable
+
+from ...broadcast import Cursor, Gap, Hub, Member, Message, Position, Since, Subscribed
+from ...errors import BackendUnavailable, HubClosed
+from ...tasks import Scope
+from ..globals import current_app, request
+from ..wrappers import Response
+from . import frames
+from .access import Access
+from .entry import ask_all, check_names, read_cursor
+from .identity import member_for
+
+MAX_MESSAGES = 500
+MAX_BYTES = 1024 * 1024
+
+
+async def long_poll(
+    *channels: str,
+    timeout: float | None = None,
+    since: Since = None,
+    last: int | None = None,
+    limit: int = MAX_MESSAGES,
+    reverse: bool = False,
+    envelope: bool = True,
+    authorize: bool = True,
+) -> Response:
+    """Answer with what came after the client's cursor, waiting for it if need be.
+
+    Without a cursor it answers at once with ``{"messages": [], "cursor": head}``. With ``timeout=0`` it is a plain read
+    of history. The answer is ``{"messages", "cursor", "recovered"}``, with ``gaps`` where something was missed and
+    ``"more": true`` where the next poll will not have to wait. After *timeout* seconds without a message: 204, or 304
+    when the client sent ``If-None-Match``. The header ``Samovar-Cursor`` always has the cursor to go on from.
+
+    Args:
+        channels: their names.
+        timeout: seconds to wait for a message; ``LONG_POLL_TIMEOUT`` by default.
+        since: a cursor to go on after; ``?since=`` by default.
+        last: the newest so many kept messages first, when there is no cursor or it does not recover.
+        limit: at most so many messages in one answer, up to 500; an answer ends at 1 MiB too.
+        reverse: newest first; only with ``timeout=0`` and one channel.
+        envelope: send ``{"channel", "cursor", "id", "ts", "data"}``, or the payloads alone.
+        authorize: ask the channels' rules; False where the route has decided itself.
+
+    Raises:
+        BadRequest: a malformed ``since`` or channel name. Forbidden: a rule refused.
+        ServiceUnavailable: the backend is away.
+        ValueError: no channel, the same one twice, a limit outside 1 to 500, or *reverse* where it means nothing.
+    """
+    names = check_names(channels)
+    if not 1 <= limit <= MAX_MESSAGES:
+        raise ValueError(f"limit is 1 to {MAX_MESSAGES}, not {limit}")
+    if reverse and (timeout != 0 or len(names) > 1):
+        raise ValueError(
+            "reverse reads the history of one channel: use it with timeout=0 and a single channel"
+        )
+    cursor = read_cursor(since, names)
+    access = await ask_all(names, authorize=authorize)
+    wait = current_app.config["LONG_POLL_TIMEOUT"] if timeout is None else timeout
+    try:
+        if wait == 0:
+            answer = await _read_history(current_app.hub, names, cursor, last, limit, reverse, envelope)
+        else:
+            async with _Presence(names, access):
+                answer = await current_app.polls.wait(
+                    current_app.hub, names, cursor, last=last, timeout=wait, limit=limit, envelope=envelope
+                )
+    except (BackendUnavailable, HubClosed) as error:
+        raise ServiceUnavailable("the channels cannot be read at the moment: try again") from error
+    return _respond(answer, names)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a poll found, growing until it is sent.
+
+    Args:
+        positions: where each channel's client is to go on.
+        messages, gaps: what it gets.
+        recovered: of all channels together.
+        size: bytes of payload so far.
+        more: not everything fitted.
+        body: the encoded form, made once for all equal polls.
+    """
+
+    positions: dict[str, Position | None]
+    messages: list[Message] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    recovered: bool | None = None
+    size: int = 0
+    more: bool = False
+    body: bytes = b""
+
+    @property
+    def cursor(self) -> str:
+        """The cursor to go on from: one position for one channel, else the composite."""
+        if len(self.positions) == 1:
+            return str(next(iter(self.positions.values())) or "")
+        return frames.composite(self.positions)
+
+    @property
+    def found(self) -> bool:
+        """There is something to tell."""
+        return bool(self.messages or self.gaps)
+
+    def take(self, event: Message | Gap | Subscribed, limit: int) -> bool:
+        """Take *event* in; False when the answer is full and it must wait for the next poll."""
+        match event:
+            case Message():
+                if len(self.messages) >= limit or (self.messages and self.size + event.size > MAX_BYTES):
+                    self.more = True
+                    return False
+                self.messages.append(event)
+                self.size += event.size
+                self.positions[event.channel] = event.position
+            case Gap():
+                self.gaps.append(event)
+                self.positions[event.channel] = event.until
+            case Subscribed():
+                self.positions[event.channel] = event.position
+                if event.recovered is not None:
+                    self.recovered = (
+                        event.recovered if self.recovered is None else self.recovered and event.recovered
+                    )
+        return True
+
+    def encode(self, envelope: bool) -> Answer:
+        """Make the body."""
+        recovered = False if self.gaps else self.recovered
+        self.body = frames.poll_body(
+            self.messages,
+            self.cursor,
+            recovered=recovered,
+            gaps=self.gaps,
+            more=self.more,
+            envelopes=envelope,
+        )
+        return self
+
+
+# --- waiting ----------------------------------------------------------------------------------------------------------
+
+
+class SharedPoll:
+    """One wait for all equal polls of this worker; ends when it has an answer or nobody waits any more.
+
+    Args:
+        names: the channels.
+        cursor: where the clients stand, None when they have none.
+    """
+
+    def __init__(self, names: Sequence[str], cursor: Cursor | None) -> None:
+        self.names = names
+        self.cursor = cursor
+        self.waiting = 0
+        self.answer = Answer({name: None if cursor is None else cursor.get(name) for name in names})
+        self.task: asyncio.Task[Answer] | None = None
+
+    async def run(self, hub: Hub, last: int | None, limit: int, envelope: bool) -> Answer:
+        """Collect until there is something to tell; without a cursor the first words are enough."""
+        answer = self.answer
+        async with hub.subscribe() as subscription:
+            for name in self.names:
+                await subscription.add(name, since=self.cursor, last=last)
+            while True:
+                wait = None if self.cursor is not None and not answer.found else 0
+                events = await subscription.events(timeout=wait)
+                if not events or not all(answer.take(event, limit) for event in events):
+                    break
+        return answer.encode(envelope)
+
+
+class Polls:
+    """The polls in progress on this worker, by what they ask.
+
+    Args:
+        deadline: seconds :meth:`close` waits for what it cancelled.
+    """
+
+    def __init__(self, deadline: float = 5.0) -> None:
+        self._scope = Scope(
+            "polls", on_error=lambda task, error: None, deadline=deadline
+        )  # the waiters get the error
+        self._shared: dict[Hashable, SharedPoll] = {}
+
+    def __len__(self) -> int:
+        return len(self._shared)
+
+    def shared(self) -> list[SharedPoll]:
+        """The waits in progress."""
+        return list(self._shared.values())
+
+    async def wait(
+        self,
+        hub: Hub,
+        names: tuple[str, ...],
+        cursor: Cursor | None,
+        *,
+        last: int | None,
+        timeout: float,
+        limit: int,
+        envelope: bool,
+    ) -> Answer:
+        """What the poll has found; after *timeout* seconds, or when the server goes, what is known by then."""
+        key = (names, cursor is None, str(cursor or ""), last, limit, envelope)
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = self._shared[key] = SharedPoll(names, cursor)
+            shared.task = self._scope.start(shared.run(hub, last, limit, envelope), name="poll")
+            shared.task.add_done_callback(lambda _: self._forget(key, shared))
+        task = shared.task
+        assert task is not None
+        shared.waiting += 1
+        try:
+            await asyncio.wait({task}, timeout=timeout)
+            return task.result() if task.done() and not task.cancelled() else shared.answer
+        finally:
+            shared.waiting -= 1
+            if not shared.waiting and not task.done():
+                task.cancel()
+                self._forget(key, shared)
+
+    def _forget(self, key: Hashable, shared: SharedPoll) -> None:
+        if self._shared.get(key) is shared:
+            del self._shared[key]
+
+    def going_away(self) -> None:
+        """Answer every waiting poll at once with what is known: the client comes back, to another worker."""
+        for shared in list(self._shared.values()):
+            if shared.task is not None:
+                shared.task.cancel()
+
+    async def close(self) -> None:
+        """Cancel what still waits; new polls are refused."""
+        await self._scope.close()
+
+
+async def _read_history(
+    hub: Hub,
+    names: Sequence[str],
+    cursor: Cursor | None,
+    last: int | None,
+    limit: int,
+    reverse: bool,
+    envelope: bool,
+) -> Answer:
+    answer = Answer({})
+    for name in names:
+        since = Cursor(unknown=True) if cursor is not None and cursor.unknown else cursor and cursor.get(name)
+        newest = reverse or (last is not None and since is None)
+        page = await hub.history(name, since=since, limit=min(limit, last or limit), reverse=newest)
+        answer.positions[name] = page.position
+        answer.gaps += [page.gap] if page.gap is not None else []
+        answer.more = answer.more or page.more
+        answer.messages += reversed(page.messages) if newest and not reverse else page.messages
+    answer.recovered = None if cursor is None else True
+    return answer.encode(envelope)
+
+
+class _Presence:
+    """Counts a poller with a name while it polls: by user, since each poll is another connection."""
+
+    def __init__(self, names: Sequence[str], granted: Sequence[Access]) -> None:
+        self._names = names
+        self._granted = granted
+        self._members: dict[str, Member] = {}
+
+    async def __aenter__(self) -> None:
+        for name, access in zip(self._names, self._granted, strict=True):
+            rule = current_app.channels.rule(name)
+            if rule is None or not rule.presence:
+                continue
+            member = await member_for("", access)
+            if member.user is not None:
+                self._members[name] = replace(member, id=f"poll:{member.user}")
+                await current_app.hub.enter(name, self._members[name])
+
+    async def __aexit__(self, *exc: object) -> None:
+        grace = current_app.config["PRESENCE_GRACE"]
+        for name, member in self._members.items():
+            await current_app.hub.leave(name, member.id, grace=grace)
+
+
+# --- answering --------------------------------------------------------------------------------------------------------
+
+
+def _respond(answer: Answer, names: Sequence[str]) -> Response:
+    rules = [current_app.channels.rule(name) for name in names]
+    public = all(rule is not None and rule.public for rule in rules)
+    headers = {
+        "Samovar-Cursor": answer.cursor,
+        "Cache-Control": "public, max-age=1" if public else "private, no-store",
+    }
+    asked = request.headers.get("If-None-Match")
+    if public or asked is not None:
+        headers["ETag"] = f'"{answer.cursor}"'
+    if answer.body:
+        return Response(answer.body, content_type="application/json", headers=headers)
+    return Response(b"", status=204 if asked is None else 304, headers=headers)
+
+
+__all__ = ["Answer", "Polls", "SharedPoll", "long_poll"]

@@ -1,0 +1,244 @@
+"""The door for ``EventSource``: server-sent events (WHATWG HTML, section 9.2) from channels or from one's own source.
+
+An EventSource comes back by itself, with ``Last-Event-ID``, after a stream that ends or breaks; but after a status other
+than 200 it dies for good. So whatever is temporary (a drain, a backend that is away) is answered 200, ``retry:`` and
+the end, never by a status. The first bytes leave at once, so that ``onopen`` fires and proxies see life; a comment follows every
+``SSE_HEARTBEAT`` seconds of silence, which also finds clients that are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any, Literal
+
+from ...broadcast import Cursor, Event, Gap, Hub, Member, Message, Position, Since, Subscribed, Subscription
+from ...errors import BackendUnavailable, HubClosed, SlowSubscriber
+from ...tasks import Scope
+from ..globals import current_app
+from ..wrappers import Response
+from . import frames
+from .drain import ShutdownEvent
+from .entry import ask_all, check_names, read_cursor
+from .frames import ServerSentEvent
+from .identity import members_for
+
+HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # Nginx passes each block on at once, whatever proxy_buffering says
+}
+HEARTBEAT = b":\n\n"
+MAX_COMPOSITE_ID = 2048
+"""Bytes of a composite ``id:``; it comes back as a request header, and proxies refuse long ones."""
+POSITION_BYTES = 40
+"""What a position in a composite id is counted with before it is known: epoch, colon, offset, and the separators."""
+
+
+async def event_stream(
+    *channels: str | AsyncIterable[Any],
+    since: Since = None,
+    last: int | None = None,
+    envelope: bool = True,
+    authorize: bool = True,
+    heartbeat: float | None = None,
+    retry: int | None = None,
+    policy: Literal["heal", "disconnect"] | None = None,
+    max_messages: int | None = None,
+    max_bytes: int | None = None,
+) -> Response:
+    """A response that streams channels as server-sent events and resumes from ``Last-Event-ID``.
+
+    Args:
+        channels: their names; or one async iterable that yields :class:`ServerSentEvent`, str (data) or JSON data.
+        since: a cursor to go on after; by default the client's ``Last-Event-ID``, else ``?since=``, else from now.
+        last: start with the newest so many kept messages; by default the rule's ``replay``.
+        envelope: send ``{"channel", "cursor", "id", "ts", "data"}``, or the payload alone.
+        authorize: ask the channels' rules; False where the route has decided itself.
+        heartbeat: seconds of silence after which a comment is sent; ``SSE_HEARTBEAT`` by default.
+        retry: milliseconds a client is to wait before it comes back, spread by half either way; ``SSE_RETRY``.
+        policy, max_messages, max_bytes: of the subscriber's outbox; the hub's defaults.
+
+    Raises:
+        BadRequest: a malformed ``since`` or channel name. Forbidden: a rule refused.
+        ValueError: no channel, the same one twice, or so many that the composite ``id:`` would exceed 2 KiB.
+    """
+    config = current_app.config
+    beat = config["SSE_HEARTBEAT"] if heartbeat is None else heartbeat
+    wait = config["SSE_RETRY"] if retry is None else retry
+    prelude = ServerSentEvent(retry=int(wait * random.uniform(0.5, 1.5)), comment="samovar").encode()
+    app = current_app._get_current_object()
+    body: AsyncIterable[bytes]
+    if len(channels) == 1 and not isinstance(channels[0], str):
+        body = SourceStream(channels[0], prelude, beat, app.shutdown_event)
+    else:
+        names = check_names([_name(channel) for channel in channels])
+        _check_composite(names)
+        cursor = read_cursor(since, names, last_event_id=True)
+        granted = await ask_all(names, authorize=authorize)
+        body = ChannelStream(
+            app.hub,
+            names,
+            cursor,
+            last,
+            prelude=prelude,
+            heartbeat=beat,
+            envelope=envelope,
+            members=await members_for(names, granted),
+            grace=config["PRESENCE_GRACE"],
+            shutdown=app.shutdown_event,
+            bounds={"policy": policy, "max_messages": max_messages, "max_bytes": max_bytes},
+        )
+    response = Response(body, content_type="text/event-stream; charset=utf-8", headers=HEADERS)
+    response.timeout = config["SSE_WRITE_TIMEOUT"]
+    return response
+
+
+def _name(channel: str | AsyncIterable[Any]) -> str:
+    if isinstance(channel, str):
+        return channel
+    raise TypeError(
+        f"event_stream takes channel names, or one async iterable alone, not {type(channel).__name__} among several"
+    )
+
+
+def _check_composite(names: Sequence[str]) -> None:
+    size = sum(len(name) + POSITION_BYTES for name in names)
+    if len(names) > 1 and size > MAX_COMPOSITE_ID:
+        raise ValueError(
+            f"{len(names)} channels make an id: of about {size} bytes, and proxies refuse headers over "
+            f"{MAX_COMPOSITE_ID}: use fewer channels in one stream, or a websocket"
+        )
+
+
+class ChannelStream:
+    """The body of a channels' event stream; iterated once, by the response."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        channels: tuple[str, ...],
+        cursor: Cursor | None,
+        last: int | None,
+        *,
+        prelude: bytes,
+        heartbeat: float,
+        envelope: bool,
+        members: dict[str, Member],
+        grace: float,
+        shutdown: ShutdownEvent,
+        bounds: dict[str, Any],
+    ) -> None:
+        self._hub = hub
+        self._channels = channels
+        self._cursor = cursor
+        self._last = last
+        self._prelude = prelude
+        self._heartbeat = heartbeat
+        self._envelope = envelope
+        self._members = members
+        self._grace = grace
+        self._shutdown = shutdown
+        self._bounds = bounds
+        known = {} if cursor is None else {name: cursor.get(name) for name in channels if name in cursor}
+        self._positions: dict[str, Position | None] = known if len(channels) > 1 else {}
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._prelude
+        subscription = self._hub.subscribe(**self._bounds)
+        self._shutdown.add(subscription.close)
+        try:
+            for channel in self._channels:
+                await subscription.add(channel, since=self._cursor, last=self._last)
+            for channel, member in self._members.items():
+                await self._hub.enter(channel, member)
+            while True:
+                events = await subscription.events(timeout=self._heartbeat)
+                yield b"".join([self._block(event) for event in events]) if events else HEARTBEAT
+        except (SlowSubscriber, HubClosed, BackendUnavailable) as end:
+            yield ServerSentEvent(comment=f"end: {frames.LINE_END.sub(' ', str(end))}").encode()
+        finally:
+            self._shutdown.discard(subscription.close)
+            subscription.close()
+            for channel, member in self._members.items():
+                await self._hub.leave(channel, member.id, grace=self._grace)
+
+    def _block(self, event: Event) -> bytes:
+        match event:
+            case Message():
+                return frames.sse_message(
+                    event, self._id(event.channel, event.position), bare=not self._envelope
+                )
+            case Gap():
+                return frames.sse_event("gap", frames.gap(event), self._id(event.channel, event.until))
+            case Subscribed():
+                cursor = self._id(event.channel, event.position)
+                if self._envelope:
+                    return frames.sse_event("subscribed", frames.subscribed(event), cursor)
+                return f"id: {cursor}\n\n".encode() if cursor else HEARTBEAT
+
+    def _id(self, channel: str, position: Position | None) -> str:
+        if len(self._channels) == 1:
+            return str(position or "")
+        self._positions[channel] = position
+        return frames.composite(self._positions)
+
+
+class SourceStream:
+    """The body of an event stream from the app's own async iterable, with heartbeats while it is silent."""
+
+    def __init__(
+        self, source: AsyncIterable[Any], prelude: bytes, heartbeat: float, shutdown: ShutdownEvent
+    ) -> None:
+        self._source = source
+        self._prelude = prelude
+        self._heartbeat = heartbeat
+        self._shutdown = shutdown
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        yield self._prelude
+        async with Scope("event source") as scope:
+            ended = asyncio.Event()
+            self._shutdown.add(ended.set)
+            try:
+                async with aclosing(self._events(scope, ended)) as blocks:
+                    async for block in blocks:
+                        yield block
+            finally:
+                self._shutdown.discard(ended.set)
+
+    async def _events(self, scope: Scope, ended: asyncio.Event) -> AsyncGenerator[bytes, None]:
+        source = aiter(self._source)
+        stop = scope.start(ended.wait(), name="shutdown")
+        try:
+            while True:
+                step = scope.start(_next(source), name="next")
+                while not step.done():
+                    await asyncio.wait(
+                        {step, stop}, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if stop.done():
+                        return
+                    if not step.done():
+                        yield HEARTBEAT
+                block = step.result()
+                if block is None:
+                    return
+                yield block
+        finally:
+            await scope.close()
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()
+
+
+async def _next(source: AsyncIterator[Any]) -> bytes | None:
+    """The next block of *source*, None at its end (StopAsyncIteration cannot leave a task)."""
+    try:
+        event = await anext(source)
+    except StopAsyncIteration:
+        return None
+    return event.encode() if isinstance(event, ServerSentEvent) else ServerSentEvent(event).encode()
+
+
+__all__ = ["ChannelStream", "ServerSentEvent", "SourceStream", "Subscription", "event_stream"]
