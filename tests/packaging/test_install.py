@@ -78,7 +78,7 @@ async def test_the_dashboard_is_served_from_elsewhere(
     page = await get(f"{server.url}/")
     assert page.status == 200
     assert "text/html" in page.headers["content-type"]
-    async with open_stream(f"{server.url}/events") as stream:
+    async with open_stream(f"{server.url}/charts/events") as stream:
         assert (await stream.event("subscribed")).json()["subscribed"] is True
         assert (await stream.event("message")).json()["data"]
 
