@@ -54,8 +54,7 @@ async def no_leaks_in_loop() -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     await loop.shutdown_default_executor()  # its idle threads belong to the loop, not to the test
     end = loop.time() + PATIENCE
-    # Nothing tells when a transport's socket is closed, so there is no event to wait for: ASYNC110 asks in vain.
-    while (left := new_tasks(tasks) + new_threads(threads) + new_sockets(sockets)) and loop.time() < end:  # noqa: ASYNC110
+    while (left := new_tasks(tasks) + new_threads(threads) + new_sockets(sockets)) and loop.time() < end:
         await asyncio.sleep(0.005)
     fail_with(left)
 
