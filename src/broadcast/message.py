@@ -162,7 +162,7 @@ class Message:
     body: bytes
     user: str | None = None
     decode: Callable[[bytes], Any] | None = field(default=None, repr=False)
-    wire: dict[str, Any] = field(default_factory=dict, repr=False)
+    wire: dict[Any, Any] = field(default_factory=dict, repr=False)
     """Forms for clients, made once each by whoever carries the message (``core.realtime.frames``)."""
     _data: Any = field(default=_UNDECODED, init=False, repr=False)
 

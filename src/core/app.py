@@ -35,6 +35,7 @@ from werkzeug.exceptions import (
 from werkzeug.routing import BuildError, MapAdapter, RequestRedirect, RoutingException, Rule
 from werkzeug.sansio.response import Response as SansIOResponse
 
+from ..broadcast import ChannelRule
 from ..errors import (
     BackendUnavailable,
     ContextError,
@@ -45,7 +46,6 @@ from ..errors import (
     PublishError,
     WebsocketClosed,
 )
-from ..broadcast import ChannelRule
 from ..tasks import Scope as TaskScope
 from .asgi.http import HTTPHandler
 from .asgi.lifespan import LifespanHandler
@@ -53,7 +53,7 @@ from .asgi.websocket import WebsocketHandler
 from .config import DEFAULTS, Config, ConfigAttribute
 from .ctx import AppGlobals, Context, current_context, required_context
 from .debug import traceback_page
-from .globals import g, request, session
+from .globals import g, hub, request, session
 from .helpers import get_flashed_messages, redirect_response
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
@@ -493,6 +493,7 @@ class Samovar(Scaffold):
             request=request,
             session=session,
             g=g,
+            cursor=hub.cursor,
         )
         environment.policies["json.dumps_function"] = self.json.dumps
         return environment
@@ -1350,7 +1351,7 @@ class Samovar(Scaffold):
         self.log_exception(error)
 
     def add_background_task(self, func: AnyCallable, *args: Any, **kwargs: Any) -> None:
-        """Run *func* in the app's context beside the requests; shutdown waits ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT`` for it.
+        """Run *func* in the app's context beside the requests; shutdown gives it ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT``.
 
         A plain function runs in a thread. An exception goes to :meth:`handle_background_exception`.
         """

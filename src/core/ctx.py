@@ -32,6 +32,11 @@ _current: ContextVar[Context] = ContextVar("samovar.context")
 class AppGlobals:
     """``g``: a place for the app's own values, one for each context."""
 
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __delattr__(self, name: str) -> None: ...
+
     def get(self, name: str, default: Any = None) -> Any:
         """The value of *name*, or *default*."""
         return self.__dict__.get(name, default)

@@ -1,6 +1,5 @@
 """Long-polls: cursors, waiting together, limits, caching."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -9,6 +8,8 @@ import pytest
 from samovar import Samovar, long_poll, request
 from samovar.core.realtime.access import Access
 from samovar.tasks import Scope
+
+from ..support.until import until
 
 
 @pytest.fixture
@@ -25,9 +26,7 @@ def door(app: Samovar, *channels: str, **options: Any) -> None:
 
 
 async def wait_for_pollers(app: Samovar, count: int) -> None:
-    async with asyncio.timeout(5):
-        while sum(shared.waiting for shared in app.polls.shared()) < count:
-            await asyncio.sleep(0)
+    await until(lambda: sum(shared.waiting for shared in app.polls.shared()) >= count)
 
 
 async def test_without_a_cursor_it_answers_at_once_with_the_head(app: Samovar) -> None:
@@ -227,7 +226,7 @@ async def test_a_named_poller_is_present_while_it_polls_and_through_the_grace(ap
 @pytest.mark.parametrize("options", [{"limit": 0}, {"limit": 501}, {"reverse": True}])
 async def test_options_that_cannot_work_are_errors(app: Samovar, options: dict[str, Any]) -> None:
     async with app.test_request_context("/"):
-        with pytest.raises(ValueError, match="limit|reverse"):
+        with pytest.raises(ValueError, match=r"limit|reverse"):
             await long_poll("tea", **options)
 
 

@@ -11,6 +11,8 @@ from samovar import Samovar, ServerSentEvent, event_stream, request
 from samovar.core.realtime.access import Access
 from samovar.core.testing import HTTPDisconnectError
 
+from ..support.until import until_async
+
 
 @pytest.fixture
 def app() -> Samovar:
@@ -210,9 +212,11 @@ async def test_presence_counts_while_the_stream_is_open(app: Samovar) -> None:
         await app.hub.publish("room", "x")
         await events.receive()
         assert [member.user for member in await app.hub.presence("room")] == ["ann"]
-    async with asyncio.timeout(5):
-        while await app.hub.presence("room"):
-            await asyncio.sleep(0)
+
+    async def empty() -> bool:
+        return not await app.hub.presence("room")
+
+    await until_async(empty)
 
 
 # --- one's own source -------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from samovar.core.realtime.access import Access
 from samovar.core.testing import WebsocketDisconnectError, WebsocketResponseError
 from samovar.errors import AlreadySubscribed, WebsocketClosed
 
+from ..support.until import until
+
 
 @pytest.fixture
 def app() -> Samovar:
@@ -375,9 +377,7 @@ async def test_a_peer_that_does_not_read_costs_its_own_connection_only(app: Samo
 
     async with app.test_client().websocket("/ws") as deaf:
         await deaf.handshake()
-        async with asyncio.timeout(5):
-            while not ended:
-                await asyncio.sleep(0.01)
+        await until(lambda: ended)
     assert "did not read" in ended[0].reason
 
 
@@ -455,7 +455,7 @@ async def test_a_malformed_channel_name_after_accept_closes_with_4400(app: Samov
     @app.websocket("/ws")
     async def handler() -> None:
         async for channel in websocket:
-            await websocket.subscribe(channel)
+            await websocket.subscribe(str(channel))
 
     async with app.test_client().websocket("/ws") as ws:
         await ws.send("bad name\n")

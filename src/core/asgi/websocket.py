@@ -201,7 +201,10 @@ class WebsocketHandler:
 
 SHUTDOWN_CLOSE = 1.0
 """Seconds that a peer which does not read may hold up the close frame when the server goes."""
-ORIGIN_DENIED = b"this websocket may not be opened from a page of another origin: set WEBSOCKET_ALLOWED_ORIGINS to let it in\n"
+ORIGIN_DENIED = (
+    b"this websocket may not be opened from a page of another origin: "
+    b"set WEBSOCKET_ALLOWED_ORIGINS to let it in\n"
+)
 NOT_ACCEPTED = b"the websocket was not accepted\n"
 
 

@@ -66,7 +66,7 @@ class ChannelAccess:
         if function is not None:
             self._functions[rule.pattern] = self._ensure_async(function)
 
-    def identify_with(self, function: Callable[[], str | None | Awaitable[str | None]]) -> None:
+    def identify_with(self, function: Callable[[], str | Awaitable[str | None] | None]) -> None:
         """Have *function* name the user of a connection."""
         self._identify = self._ensure_async(function)
 

@@ -27,10 +27,10 @@ MAX_COMPOSITE_FORMS = 8
 
 def envelope(message: Message) -> str:
     """The message as JSON text: ``{"channel", "cursor", "id", "ts", "data"}``, with ``user`` and ``enc`` where due."""
-    text = message.wire.get("envelope")
+    text: str | None = message.wire.get("envelope")
     if text is None:
         text = message.wire["envelope"] = _envelope(message)
-    return text  # type: ignore[no-any-return]  # wire holds what this module puts there
+    return text
 
 
 def _envelope(message: Message) -> str:
@@ -166,13 +166,13 @@ def sse_message(message: Message, cursor: str, *, bare: bool = False) -> bytes:
         bare: the payload alone instead of the envelope.
     """
     key = ("sse", bare, cursor)
-    block = message.wire.get(key)
+    block: bytes | None = message.wire.get(key)
     if block is None:
         text = bare_text(message) if bare else envelope(message)
         block = f"{sse_lines('data', text)}id: {cursor}\n\n".encode()
         if len(message.wire) < MAX_COMPOSITE_FORMS:
             message.wire[key] = block
-    return block  # type: ignore[no-any-return]  # wire holds what this module puts there
+    return block
 
 
 def sse_event(event: str, text: str, cursor: str) -> bytes:

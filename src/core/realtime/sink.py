@@ -21,7 +21,7 @@ from . import codes, frames
 from .lanes import LaneState, PlainLane
 
 OnGap: TypeAlias = (
-    "Literal['close', 'ignore'] | Callable[[Gap], str | bytes | None | Awaitable[str | bytes | None]]"
+    "Literal['close', 'ignore'] | Callable[[Gap], str | bytes | Awaitable[str | bytes | None] | None]"
 )
 
 

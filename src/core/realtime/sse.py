@@ -1,9 +1,9 @@
 """The door for ``EventSource``: server-sent events (WHATWG HTML, section 9.2) from channels or from one's own source.
 
-An EventSource comes back by itself, with ``Last-Event-ID``, after a stream that ends or breaks; but after a status other
-than 200 it dies for good. So whatever is temporary (a drain, a backend that is away) is answered 200, ``retry:`` and
-the end, never by a status. The first bytes leave at once, so that ``onopen`` fires and proxies see life; a comment follows every
-``SSE_HEARTBEAT`` seconds of silence, which also finds clients that are gone.
+An EventSource comes back by itself, with ``Last-Event-ID``, after a stream that ends or breaks; but after a status
+other than 200 it dies for good. So whatever is temporary (a drain, a backend that is away) is answered 200, ``retry:``
+and the end, never by a status. The first bytes leave at once, so that ``onopen`` fires and proxies see life; a comment
+follows every ``SSE_HEARTBEAT`` seconds of silence, which also finds clients that are gone.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from ...broadcast import Cursor, Event, Gap, Hub, Member, Message, Position, Since, Subscribed, Subscription
 from ...errors import BackendUnavailable, HubClosed, SlowSubscriber
 from ...tasks import Scope
+from ..ctx import required_context
 from ..globals import current_app
 from ..wrappers import Response
 from . import frames
@@ -68,7 +69,7 @@ async def event_stream(
     beat = config["SSE_HEARTBEAT"] if heartbeat is None else heartbeat
     wait = config["SSE_RETRY"] if retry is None else retry
     prelude = ServerSentEvent(retry=int(wait * random.uniform(0.5, 1.5)), comment="samovar").encode()
-    app = current_app._get_current_object()
+    app = required_context("event_stream").app
     body: AsyncIterable[bytes]
     if len(channels) == 1 and not isinstance(channels[0], str):
         body = SourceStream(channels[0], prelude, beat, app.shutdown_event)

@@ -104,20 +104,19 @@ class Websocket(BaseRequestWebsocket):
         except InboundEnd:
             raise self.lane.error() from None
 
-    async def send(self, data: str | bytes) -> None:
+    async def send(self, data: str | bytes | bytearray | memoryview) -> None:
         """Send one message, text or binary, behind what is queued; returns when the server has taken it.
 
         Raises:
             TypeError: *data* is neither str nor bytes.
             WebsocketClosed: the connection is closed.
         """
-        if not isinstance(data, str | bytes):
-            if isinstance(data, bytearray | memoryview):
-                data = bytes(data)
-            else:
-                raise TypeError(
-                    f"send takes str or bytes, not {type(data).__name__}: use send_json for JSON data"
-                )
+        if isinstance(data, bytearray | memoryview):
+            data = bytes(data)
+        if not isinstance(data, (str, bytes)):
+            raise TypeError(
+                f"send takes str or bytes, not {type(data).__name__}: use send_json for JSON data"
+            )
         await self.accept()
         await self.outbound.send(data)
 
