@@ -158,9 +158,10 @@ class Subscription:
             raise self._error
         if name in self._follows:
             raise AlreadySubscribed(f"this subscription follows {name!r} already")
+        channel = self._house.channel(name)  # may open the hub, which forgets subscriptions of a loop before
         if not self._follows:
             self._house.opened(self)
-        follow = self._follows[name] = self._house.channel(name).enter(self)
+        follow = self._follows[name] = channel.enter(self)
         return follow
 
     def _exit(self, name: str) -> None:

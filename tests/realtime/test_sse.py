@@ -287,3 +287,15 @@ async def test_a_thousand_points_arrive_whole_in_order_across_three_cuts(app: Sa
                 seen.append(json.loads(event.data)["data"])
                 last = event.id
     assert seen == list(range(1000))
+
+
+async def test_the_first_subscription_of_a_hub_that_was_never_started_is_counted_and_stopped(
+    app: Samovar,
+) -> None:
+    stream(app, "tea")
+    async with app.test_client().sse("/events") as events:
+        await events.receive()
+        assert app.hub.stats()["subscriptions"] == 1
+        await app.hub.stop()
+        with pytest.raises(HTTPDisconnectError):
+            await events.receive()
