@@ -100,7 +100,7 @@ class MemoryBackend(Backend):
     checks: ClassVar[bool] = False
 
     def __init__(self, broker: Broker | None = None) -> None:
-        self.broker = broker or Broker()
+        self.broker = Broker() if broker is None else broker
         self._receiver: Receiver | None = None
 
     @classmethod

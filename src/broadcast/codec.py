@@ -41,7 +41,7 @@ class JSONCodec(Protocol):
     def dumps(self, obj: Any, **options: Any) -> str:
         """As text; *options* are those of :func:`json.dumps`, heeded where the library has them."""
 
-    def loads(self, text: str | bytes) -> Any:
+    def loads(self, text: str | bytes, /) -> Any:
         """What the text says."""
 
 
