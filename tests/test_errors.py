@@ -18,7 +18,7 @@ def drawn() -> list[str]:
 def draw(error: type[Exception], prefix: str = "") -> list[str]:
     """What the drawing has to be: subclasses in the order of their definition."""
     lines = []
-    children = error.__subclasses__()
+    children = [child for child in error.__subclasses__() if not child.__name__.startswith("_")]
     for child in children:
         last = child is children[-1]
         lines.append(f"{prefix}{'└── ' if last else '├── '}{label(child)}")
