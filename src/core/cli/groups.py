@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import os
 import platform
 from collections.abc import Callable
 from functools import update_wrapper
 from importlib.metadata import entry_points, version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import click
 
@@ -45,6 +44,7 @@ class ScriptInfo:
         self.set_debug_flag = set_debug_flag
         self.debug: bool | None = None
         self.data: dict[Any, Any] = {}
+        self.loading = False
         self._app: Samovar | None = None
 
     def load_app(self) -> Samovar:
@@ -55,11 +55,22 @@ class ScriptInfo:
             AppImportError: its module raised.
         """
         if self._app is None:
-            app = find_app(self.app_import_path) if self.create_app is None else self.create_app()
+            self.loading = True
+            try:
+                app = find_app(self.app_import_path) if self.create_app is None else self.create_app()
+            finally:
+                self.loading = False
             if self.set_debug_flag and self.debug is not None:
                 app.debug = self.debug
             self._app = app
         return self._app
+
+
+def is_loading() -> bool:
+    """Whether a command line is importing its app at this moment."""
+    context = click.get_current_context(silent=True)
+    info = context.find_object(ScriptInfo) if context is not None else None
+    return info is not None and info.loading
 
 
 pass_script_info = click.make_pass_decorator(ScriptInfo, ensure=True)
@@ -109,6 +120,14 @@ async def _wait(awaitable: Any) -> Any:
 
 class AppGroup(click.Group):
     """A group whose commands run inside the app's context; ``app.cli`` and ``Blueprint.cli`` are such."""
+
+    @overload
+    def command(self, function: Callable[..., Any], /) -> click.Command: ...
+
+    @overload
+    def command(
+        self, *args: Any, with_appcontext: bool = True, **kwargs: Any
+    ) -> Callable[[Callable[..., Any]], click.Command]: ...
 
     def command(self, *args: Any, with_appcontext: bool = True, **kwargs: Any) -> Any:
         """Register a command, sync or async; ``with_appcontext=False`` leaves the context out."""
@@ -185,7 +204,6 @@ class SamovarGroup(AppGroup):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Make the context, with the environment files read and a :class:`ScriptInfo` in it."""
-        os.environ["SAMOVAR_RUN_FROM_CLI"] = "true"
         if self.load_dotenv and not _asks_for(args, "-e", "--env-file"):
             load_dotenv()
         if "obj" not in extra and "obj" not in self.context_settings:

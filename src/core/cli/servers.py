@@ -16,6 +16,7 @@ from ...errors import ConfigError, MissingDependency
 from ...tasks import Scope
 from ..asgi.hosting import Lifespan
 from .browser import open_browser
+from .groups import is_loading
 from .listeners import bind, url_of
 from .logs import configure_logging
 from .options import HOST, PORT, ServeOptions, sizes_of
@@ -201,6 +202,9 @@ def run_app(
     Raises:
         ConfigError, LifespanError, MissingDependency: as :func:`serve`.
     """
+    if is_loading():
+        click.secho("Note: app.run() does nothing while the samovar command imports the app", err=True)
+        return
     if loop is not None:
         settings["loop"] = loop
     options = make_options(app, host or HOST, PORT if port is None else port, debug, settings)

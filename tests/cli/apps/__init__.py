@@ -1,0 +1,1 @@
+"""Apps that the tests of the command line run."""

@@ -1,0 +1,127 @@
+"""Restarting when files change."""
+
+from __future__ import annotations
+
+import signal
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samovar.core.cli import reloader
+from samovar.core.cli.reloader import StatPoller, is_watched
+
+from .helpers import Served
+
+APP = """
+from samovar import Samovar
+app = Samovar("shop")
+
+@app.get("/")
+async def index():
+    return "WORD"
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "watched"),
+    [
+        ("app.py", True),
+        ("pkg/views.py", True),
+        (".env", True),
+        ("settings.toml", True),
+        ("app.pyc", False),
+        ("data.json", False),
+        ("__pycache__/app.py", False),
+        (".venv/lib/x.py", False),
+        ("node_modules/x/setup.py", False),
+    ],
+)
+def test_what_is_watched(path: str, watched: bool) -> None:
+    assert is_watched(Path(path)) is watched
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reloader, "INTERVAL", 0)
+
+
+def touch(path: Path, times: list[int] = [0]) -> None:  # noqa: B006  (a counter, so that each change is later)
+    import os
+
+    times[0] += 1
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    os.utime(path, ns=(times[0], times[0]))
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_the_poller_sees_new_changed_and_deleted_files(tmp_path: Path) -> None:
+    first, second, ignored = tmp_path / "a.py", tmp_path / "pkg" / "b.py", tmp_path / ".git" / "c.py"
+    touch(first)
+    poller = StatPoller(tmp_path)
+    assert poller() == set()
+    for path in (first, second, ignored):
+        touch(path)
+    assert poller() == {str(first), str(second)}
+    first.unlink()
+    assert poller() == {str(first)}
+    assert poller() == set()
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_the_poller_leaves_virtual_environments_out(tmp_path: Path) -> None:
+    touch(tmp_path / "env" / "pyvenv.cfg")
+    poller = StatPoller(tmp_path)
+    touch(tmp_path / "env" / "x.py")
+    assert poller() == set()
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def write(folder: Path, text: str) -> None:
+    """Replace app.py in one step, so that no half of it is ever read."""
+    new = folder / "app.py.new"
+    new.write_text(text)
+    new.rename(folder / "app.py")
+
+
+@pytest.mark.parametrize("watcher", ["watchfiles", "polling"])
+def test_a_change_restarts_the_app_at_the_same_address(tmp_path: Path, watcher: str) -> None:
+    if watcher == "polling":
+        (tmp_path / "watchfiles.py").write_text("raise ImportError('not here')")
+    write(tmp_path, APP)
+    served = Served("run", "--reload", "--port", "0", folder=tmp_path)
+    try:
+        url = served.wait()
+        assert read(url) == "WORD"
+        write(tmp_path, APP.replace("WORD", "ANOTHER"))
+        assert served.wait(2) == url
+        assert read(url) == "ANOTHER"
+        served.process.signal(signal.SIGTERM)
+        assert served.process.wait(6) == 0
+    finally:
+        served.process.stop()
+    assert "Traceback" not in served.process.output()
+
+
+def test_an_app_that_breaks_waits_for_the_next_change(tmp_path: Path) -> None:
+    write(tmp_path, APP)
+    served = Served("run", "--reload", "--port", "0", folder=tmp_path)
+    said: Callable[[str], Callable[[], bool]] = lambda text: lambda: text in served.process.output()  # noqa: E731
+    try:
+        url = served.wait()
+        write(tmp_path, "this is no python")
+        served.process.wait_until(
+            said("started again after the next change"), what="word about the broken app"
+        )
+        assert "SyntaxError" in served.process.output()
+        write(tmp_path, APP.replace("WORD", "AGAIN"))
+        assert served.wait(2) == url
+        assert read(url) == "AGAIN"
+    finally:
+        served.process.stop()
