@@ -44,7 +44,7 @@ async def call(server: AppServer, path: str, method: str = "GET") -> Any:
 async def nobody_is_left(server: AppServer) -> None:
     async def closed() -> bool:
         left = await call(server, "/open")
-        return left["subscriptions"] == 0 and left["present"] == 0
+        return bool(left["subscriptions"] == 0 and left["present"] == 0)
 
     await until_async(closed, "every subscription and presence to end", timeout=15)
 
