@@ -98,11 +98,11 @@ from .wrappers.response import Response
 from .wrappers.websocket import Websocket
 
 if TYPE_CHECKING:
-    from click.testing import CliRunner
-
     from ..broadcast import Hub
     from .blueprints import Blueprint
-    from .testing import TestApp, TestClient
+    from .testing import SamovarClient as TestClient
+    from .testing import TestApp
+    from .testing.cli import CliRunner
 
 # What the broadcast layer refuses on a client's account is the client's mistake; what the broker fails is 503.
 _BROADCAST_ERRORS: tuple[tuple[type[Exception], type[HTTPException]], ...] = (
@@ -636,11 +636,6 @@ class Samovar(Scaffold):
             and kind.open_session is SecureCookieSessionInterface.open_session
         )
 
-    @property
-    def context_has_entry_work(self) -> bool:
-        """:meth:`context_entered` has something to do for requests."""
-        return bool(appcontext_pushed.receivers) or not self._session_is_lazy
-
     async def context_entered(self, context: Context) -> None:
         """What happens when a context becomes current: the signal, and the session unless it opens itself."""
         if appcontext_pushed.receivers:
@@ -793,14 +788,17 @@ class Samovar(Scaffold):
     def match_request(self, context: Context) -> None:
         """Find the route of the context's request or websocket; what goes wrong is kept for the dispatch."""
         router = self._router or self.router
-        connection = context.connection
-        assert connection is not None
-        websocket = context.websocket is not None
+        connection: BaseRequestWebsocket | None = context.request
+        websocket = connection is None
+        if connection is None:
+            connection = context.websocket
+            assert connection is not None
         try:
             if self.config["TRUSTED_HOSTS"] is not None:
                 connection.trusted_hosts = self.config["TRUSTED_HOSTS"]
                 _ = connection.host  # raises SecurityError
-            found = router.match(connection.path, connection.method, websocket)
+            matcher = router.websocket if websocket else router.http
+            found = None if matcher is None else matcher.match(connection.path, connection.method)
             if found is None:
                 adapter = self.create_url_adapter(connection)
                 assert adapter is not None
@@ -920,7 +918,7 @@ class Samovar(Scaffold):
         """Answer *request*, whose context is current; exceptions become responses."""
         self._got_first_request = True
         try:
-            return await self.full_dispatch_request()
+            return await self.full_dispatch_request(required_context())
         except Exception as error:
             return await self.handle_exception(error)
 
@@ -1003,7 +1001,7 @@ class Samovar(Scaffold):
             else:
                 response.status = status
         if headers:
-            response.headers.update(headers)
+            response.update_headers(headers)
         return response
 
     async def _response_of(self, value: Any) -> Response:
@@ -1389,7 +1387,7 @@ class Samovar(Scaffold):
 
     def test_client(self, use_cookies: bool = True) -> TestClient:
         """A client that speaks to the app without a server."""
-        from .testing import TestClient
+        from .testing import SamovarClient as TestClient
 
         return (self.test_client_class or TestClient)(self, use_cookies=use_cookies)
 
@@ -1403,7 +1401,7 @@ class Samovar(Scaffold):
 
     def test_cli_runner(self, **kwargs: Any) -> CliRunner:
         """What calls the app's commands in tests."""
-        from .testing import CliRunner
+        from .testing.cli import CliRunner
 
         return (self.test_cli_runner_class or CliRunner)(self, **kwargs)
 

@@ -110,15 +110,36 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("BROADCAST_OUTBOX_BYTES", 1 * MiB, "bytes", "One subscriber's queue."),
     Setting("PRESENCE_GRACE", 15, "seconds", "Who comes back within it has not left."),
     # doors
-    Setting("WEBSOCKET_ALLOWED_ORIGINS", None, "", "Origins whose pages may open websockets beside the own; `*` for all."),
-    Setting("WEBSOCKET_MAX_MESSAGE_BYTES", 1 * MiB, "bytes", "The largest message of a client; above it 1009."),
-    Setting("WEBSOCKET_MAX_RATE", 50, "messages a second", "Of one client; above it reading slows down. None: any."),
+    Setting(
+        "WEBSOCKET_ALLOWED_ORIGINS",
+        None,
+        "",
+        "Origins whose pages may open websockets beside the own; `*` for all.",
+    ),
+    Setting(
+        "WEBSOCKET_MAX_MESSAGE_BYTES", 1 * MiB, "bytes", "The largest message of a client; above it 1009."
+    ),
+    Setting(
+        "WEBSOCKET_MAX_RATE",
+        50,
+        "messages a second",
+        "Of one client; above it reading slows down. None: any.",
+    ),
     Setting("WEBSOCKET_QUEUE_SIZE", 16, "messages", "Received and not read yet; then reading pauses."),
-    Setting("WEBSOCKET_WRITE_TIMEOUT", 30, "seconds", "For one frame to a client that does not read; then it is cut."),
+    Setting(
+        "WEBSOCKET_WRITE_TIMEOUT",
+        30,
+        "seconds",
+        "For one frame to a client that does not read; then it is cut.",
+    ),
     Setting("WEBSOCKET_CLOSE_TIMEOUT", 5, "seconds", "For a handler to finish after its client has gone."),
     Setting("SSE_HEARTBEAT", 15, "seconds", "Of silence, after which an event stream sends a comment."),
-    Setting("SSE_RETRY", 2000, "milliseconds", "For a client to wait before it comes back, give or take a half."),
-    Setting("SSE_WRITE_TIMEOUT", 30, "seconds", "For one block to a client that does not read; then it is cut."),
+    Setting(
+        "SSE_RETRY", 2000, "milliseconds", "For a client to wait before it comes back, give or take a half."
+    ),
+    Setting(
+        "SSE_WRITE_TIMEOUT", 30, "seconds", "For one block to a client that does not read; then it is cut."
+    ),
     Setting("LONG_POLL_TIMEOUT", 25, "seconds", "For a long-poll to wait for a message."),
 )
 

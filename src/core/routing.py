@@ -2,9 +2,9 @@
 
 The matcher answers only what it is sure of: this path and method belong to this rule, with these values. Paths without
 variables are looked up in a dictionary, others walk a tree of their parts, made from Werkzeug's own compiled parts, so
-that weights and patterns are the same. Whatever is not a plain hit (404, 405, redirects, hosts and subdomains, rules that
-redirect or alias) is left to Werkzeug, which stays right if a little slower. ``tests/core/test_routing.py`` compares the
-two over generated paths.
+that weights and patterns are the same. Whatever is not a plain hit (404, 405, redirects, hosts and subdomains, rules
+that redirect or alias) is left to Werkzeug, which stays right if a little slower. ``tests/core/test_routing.py``
+compares the two over generated paths.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _End:
 class _Leaf:
     """A rule at the end of a path: its route, and what its variables are called and converted by."""
 
-    __slots__ = ("converters", "defaults", "names", "plain", "route", "slow", "strict")
+    __slots__ = ("converters", "defaults", "hit", "names", "route", "slow", "strict")
 
     def __init__(self, route: Route, slow: bool) -> None:
         rule = route.rule
@@ -134,7 +134,8 @@ class _Leaf:
         self.defaults = dict(rule.defaults) if rule.defaults else None
         self.names = tuple(rule._converters)
         self.converters = tuple(_conversion(converter) for converter in rule._converters.values())
-        self.plain = self.defaults is None and not self.names
+        plain = self.defaults is None and not self.names and not slow
+        self.hit: tuple[Route, None] | None = (route, None) if plain else None
 
     def values(self, texts: Sequence[str]) -> dict[str, Any]:
         """The view's arguments.
@@ -144,6 +145,9 @@ class _Leaf:
         """
         values: dict[str, Any] = {}
         try:
+            if len(texts) == 1 and self.defaults is None:
+                convert = self.converters[0]
+                return {self.names[0]: texts[0] if convert is None else convert(texts[0])}
             for name, convert, text in zip(self.names, self.converters, texts, strict=True):
                 values[name] = text if convert is None else convert(text)
         except ValueError as error:  # ValidationError is one
@@ -158,9 +162,14 @@ def _conversion(converter: BaseConverter) -> Callable[[str], Any] | None:
     kind = type(converter)
     if kind in (UnicodeConverter, PathConverter):
         return None
-    if kind is IntegerConverter and isinstance(converter, IntegerConverter):
-        if converter.min is None and converter.max is None and not converter.fixed_digits:
-            return int
+    if (
+        isinstance(converter, IntegerConverter)
+        and kind is IntegerConverter
+        and converter.min is None
+        and converter.max is None
+        and not converter.fixed_digits
+    ):
+        return int
     return converter.to_python
 
 
@@ -221,6 +230,7 @@ class Matcher:
         for rule in rules:
             self._add(rule, domain, _Leaf(route_for(rule), _is_slow(rule, defaults)))
         _sort(self._root)
+        self._start = self._root.static.setdefault("", _State())  # every path begins with a slash
 
     def _add(self, rule: Rule, domain: str, leaf: _Leaf) -> None:
         first, *parts = rule._parts
@@ -244,11 +254,11 @@ class Matcher:
         end = self._static.get(path)
         if end is not None:
             leaf = end.methods.get(method) or end.any
-            if leaf is not None and leaf.plain and not leaf.slow:
-                return leaf.route, None
+            if leaf is not None and leaf.hit is not None:
+                return leaf.hit
         texts: list[str] = []
         try:
-            leaf = _walk(self._root, path.split("/"), 0, method, texts)
+            leaf = _walk(self._start, path.split("/"), 1, method, texts)
             if leaf is None or leaf.slow:
                 return None
             return leaf.route, leaf.values(texts)
@@ -297,15 +307,31 @@ def _walk(state: _State, parts: list[str], index: int, method: str, texts: list[
     Raises:
         _Slow: a slash would be added; Werkzeug redirects.
     """
-    if index == len(parts):
-        return _leaf_at(state, method)
-    part = parts[index]
-    child = state.static.get(part)
+    while True:
+        if index == len(parts):
+            return _leaf_at(state, method)
+        part = parts[index]
+        child = state.static.get(part)
+        dynamic = state.dynamic
+        if part == "":
+            break
+        if child is not None:
+            if dynamic:
+                break
+            state = child  # nowhere else to go from here: no need to come back
+        elif len(dynamic) == 1 and dynamic[0].test is not None:
+            if not dynamic[0].test(part):
+                return None
+            texts.append(part)
+            state = dynamic[0].state
+        else:
+            break
+        index += 1
     if child is not None:
         leaf = _walk(child, parts, index + 1, method, texts)
         if leaf is not None:
             return leaf
-    for step in state.dynamic:
+    for step in dynamic:
         leaf = _try_step(step, parts, index, method, texts)
         if leaf is not None:
             return leaf
@@ -368,14 +394,14 @@ class Router:
         self._route_for = route_for
         self._routes: dict[int, Route] = {}
         rules = [rule for rule in url_map.added if not rule.build_only]
-        self._http: Matcher | None = None
-        self._websocket: Matcher | None = None
+        self.http: Matcher | None = None
+        self.websocket: Matcher | None = None
         if plain_hosts and all(hasattr(rule, "_parts") for rule in rules):
             domain = url_map.default_subdomain
             http = [rule for rule in rules if not rule.websocket]
             websocket = [rule for rule in rules if rule.websocket]
-            self._http = Matcher(http, domain, self.route)
-            self._websocket = Matcher(websocket, domain, self.route)
+            self.http = Matcher(http, domain, self.route)
+            self.websocket = Matcher(websocket, domain, self.route)
 
     def route(self, rule: Rule) -> Route:
         """The route of *rule*, made once."""
@@ -383,13 +409,6 @@ class Router:
         if route is None:
             route = self._routes[id(rule)] = self._route_for(rule)
         return route
-
-    def match(
-        self, path: str, method: str, websocket: bool = False
-    ) -> tuple[Route, dict[str, Any] | None] | None:
-        """The route and the view's arguments, if the fast road knows them."""
-        matcher = self._websocket if websocket else self._http
-        return None if matcher is None else matcher.match(path, method)
 
     def match_slowly(
         self, adapter: MapAdapter, websocket: bool = False

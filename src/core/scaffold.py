@@ -1,7 +1,7 @@
 """What apps and blueprints have in common: routes, hooks, error handlers, static files and templates.
 
-Hooks are kept in tables by the name of the blueprint they belong to, None for the app's own. The app works out once what
-runs around each endpoint (``App.route_for``), so a table without entries costs a request nothing.
+Hooks are kept in tables by the name of the blueprint they belong to, None for the app's own. The app works out once
+what runs around each endpoint (``Samovar.route_for``), so a table without entries costs a request nothing.
 """
 
 from __future__ import annotations

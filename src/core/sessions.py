@@ -1,7 +1,7 @@
 """Sessions: a dict in a signed cookie, opened when first touched.
 
-Departure from Flask and Quart: a permanent session's expiry is pushed on by requests that touch the session, not by every
-request (a page's images and scripts neither pay for reading the cookie nor answer with Set-Cookie).
+Departure from Flask and Quart: a permanent session's expiry is pushed on by requests that touch the session, not by
+every request (a page's images and scripts neither pay for reading the cookie nor answer with Set-Cookie).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class NullSession(SecureCookieSession):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError("the session cannot be written without a secret key: set app.secret_key")
 
-    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = __ior__ = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = __ior__ = _refuse
 
 
 class SessionInterface:

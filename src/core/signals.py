@@ -5,7 +5,7 @@ Receivers may be functions or coroutine functions; ``await send(signal, sender, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from blinker import Namespace, Signal
@@ -36,7 +36,7 @@ got_background_exception = _signals.signal("got-background-exception")
 got_serving_exception = _signals.signal("got-serving-exception")
 
 
-def _in_thread(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def _in_thread(func: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     return run_sync(func)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import BaseLoader, FileSystemLoader, Template, TemplateNotFound
 from jinja2 import Environment as BaseEnvironment
 
-from .globals import current_app
+from .ctx import required_context
 from .signals import before_render_template, send, template_rendered
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class DispatchingLoader(BaseLoader):
         return sorted({name for _, loader in self._loaders() for name in loader.list_templates()})
 
 
-async def render_template(template_name_or_list: str | list[str], **context: Any) -> str:
+async def render_template(template_name_or_list: str | list[str | Template], **context: Any) -> str:
     """Render a template of a folder.
 
     Args:
@@ -90,36 +90,40 @@ async def render_template(template_name_or_list: str | list[str], **context: Any
     Raises:
         jinja2.TemplateNotFound: there is none.
     """
-    template = current_app.jinja_env.get_or_select_template(template_name_or_list)
-    return await _render(template, context)
+    app = required_context("render_template").app
+    return await _render(app, app.jinja_env.get_or_select_template(template_name_or_list), context)
 
 
 async def render_template_string(source: str, **context: Any) -> str:
     """Render a template given as text; autoescaped."""
-    return await _render(current_app.jinja_env.from_string(source), context)
+    app = required_context("render_template_string").app
+    return await _render(app, app.jinja_env.from_string(source), context)
 
 
-async def stream_template(template_name_or_list: str | list[str], **context: Any) -> AsyncIterator[str]:
+async def stream_template(
+    template_name_or_list: str | list[str | Template], **context: Any
+) -> AsyncIterator[str]:
     """Render a template piece by piece: return it from a view, and the client sees the first piece at once."""
-    template = current_app.jinja_env.get_or_select_template(template_name_or_list)
-    return await _stream(template, context)
+    app = required_context("stream_template").app
+    return await _stream(app, app.jinja_env.get_or_select_template(template_name_or_list), context)
 
 
 async def stream_template_string(source: str, **context: Any) -> AsyncIterator[str]:
     """Render a template given as text piece by piece."""
-    return await _stream(current_app.jinja_env.from_string(source), context)
+    app = required_context("stream_template_string").app
+    return await _stream(app, app.jinja_env.from_string(source), context)
 
 
-async def _render(template: Template, context: dict[str, Any]) -> str:
-    app = await _prepare(template, context)
+async def _render(app: Samovar, template: Template, context: dict[str, Any]) -> str:
+    await _prepare(app, template, context)
     text = await template.render_async(context)
     if template_rendered.receivers:
         await send(template_rendered, app, template=template, context=context)
     return text
 
 
-async def _stream(template: Template, context: dict[str, Any]) -> AsyncIterator[str]:
-    app = await _prepare(template, context)
+async def _stream(app: Samovar, template: Template, context: dict[str, Any]) -> AsyncIterator[str]:
+    await _prepare(app, template, context)
 
     async def pieces() -> AsyncIterator[str]:
         async for piece in template.generate_async(context):
@@ -130,14 +134,14 @@ async def _stream(template: Template, context: dict[str, Any]) -> AsyncIterator[
     return pieces()
 
 
-async def _prepare(template: Template, context: dict[str, Any]) -> Samovar:
-    app = current_app
+async def _prepare(app: Samovar, template: Template, context: dict[str, Any]) -> None:
     await app.update_template_context(context)
     if before_render_template.receivers:
-        await send(before_render_template, app._get_current_object(), template=template, context=context)  # type: ignore[attr-defined]  # a proxy
-    return app
+        await send(before_render_template, app, template=template, context=context)
 
 
 def get_template_attribute(template_name: str, attribute: str) -> Any:
     """A macro or variable of a template, to use in code."""
-    return getattr(current_app.jinja_env.get_template(template_name).module, attribute)
+    return getattr(
+        required_context("get_template_attribute").app.jinja_env.get_template(template_name).module, attribute
+    )

@@ -29,7 +29,7 @@ def is_coroutine_function(func: Any) -> bool:
         func = func.func
     if inspect.iscoroutinefunction(func):
         return True
-    return inspect.iscoroutinefunction(getattr(type(func), "__call__", None))
+    return inspect.iscoroutinefunction(getattr(type(func), "__call__", None))  # noqa: B004  # the function is wanted
 
 
 async def run_in_thread(func: Callable[..., R], *args: Any) -> R:
@@ -79,7 +79,7 @@ async def iterate_in_thread(iterable: Iterable[T]) -> AsyncIterator[T]:
     iterator: Iterator[T] = await run_in_thread(iter, iterable)
     try:
         while (item := await run_in_thread(next, iterator, _END)) is not _END:
-            yield item  # type: ignore[misc]  # the sentinel never gets here
+            yield item
     finally:
         if inspect.isgenerator(iterator):
             await run_in_thread(iterator.close)
@@ -99,6 +99,14 @@ def within(awaitable: Awaitable[T], seconds: float | None) -> Generator[Any, Any
         waiting = next(steps)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]
+    return (yield from finish_within(steps, waiting, seconds))
+
+
+@coroutine
+def finish_within(
+    steps: Generator[Any, Any, T] | Coroutine[Any, Any, T], waiting: Any, seconds: float | None
+) -> Generator[Any, Any, T]:
+    """The rest of :func:`within`, for a coroutine whose first step was made already and gave *waiting*."""
     if seconds is None:
         return (yield from _drive(steps, waiting))
     task = asyncio.current_task()
@@ -122,7 +130,7 @@ def within(awaitable: Awaitable[T], seconds: float | None) -> Generator[Any, Any
         timer.cancel()
 
 
-def _drive(steps: Generator[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
+def _drive(steps: Generator[Any, Any, T] | Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
     """Go on with *steps*, whose first yield was *waiting*: ``yield from`` for something already begun."""
     while True:
         try:

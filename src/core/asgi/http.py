@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ClientDisconnected
 
 from ...tasks import Scope as TaskScope
+from ..sessions import SecureCookieSessionInterface
+from ..signals import appcontext_pushed
 from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
-from ..utils import within
+from ..utils import finish_within, within
 
 if TYPE_CHECKING:
     from ..app import Samovar
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("samovar.http")
 
-NO_BODY = frozenset({204, 304})  # and 1xx (RFC 9110, 6.4.1)
+
+class WriteError(Exception):
+    """A piece of a streamed response could not be written; the body's own TimeoutError or OSError is another thing."""
 
 
 class HTTPHandler:
@@ -39,39 +43,29 @@ class HTTPHandler:
         scope: the ASGI connection scope.
     """
 
-    __slots__ = (
-        "_disconnected",
-        "_gone",
-        "_read_all",
-        "_reading",
-        "_receive",
-        "_send",
-        "_stash",
-        "_streaming",
-        "app",
-        "scope",
-    )
+    __slots__ = ("_receive", "_send", "_stash", "_watcher", "app", "body_begun", "body_read", "gone", "scope")
 
     def __init__(self, app: Samovar, scope: Scope) -> None:
         self.app = app
         self.scope = scope
+        self.gone = False
+        self.body_begun = False
+        self.body_read = False
+        self._stash: ASGIMessage | None = None
+        self._watcher: StreamWatcher | None = None
 
     async def __call__(self, receive: ASGIReceive, send: ASGISend) -> None:
         self._receive = receive
         self._send = send
-        self._read_all = self._reading = self._gone = False
-        self._stash: ASGIMessage | None = None
-        self._streaming: _Streaming | None = None
         app = self.app
-        context = app.request_context(app.request_class(self.scope, self))
+        request = app.request_class(self.scope, self)
+        context = app.request_context(request)
         token = context.push()
         error: BaseException | None = None
         try:
-            if app.context_has_entry_work:
+            if appcontext_pushed.receivers or type(app.session_interface) is not SecureCookieSessionInterface:
                 await app.context_entered(context)
-            assert context.request is not None
-            response = await app.handle_request(context.request)
-            await self._respond(response)
+            await self._respond(await app.handle_request(request))
         except BaseException as raised:
             error = raised
             raise
@@ -89,26 +83,39 @@ class HTTPHandler:
 
         Raises:
             ClientDisconnected: the client went before the end.
-            RuntimeError: a streamed response has begun before the body was read.
+            RuntimeError: it is too late: a streamed response is under way and the body was let go.
         """
-        self._reading = True
-        message = self._stash
+        self.body_begun = True
+        message, self._stash = self._stash, None
         if message is None:
-            if self._read_all:
+            if self.body_read:
                 return b"", False
-            if self._streaming is not None:
-                self._streaming.must_not_watch()
+            if self._watcher is not None:
+                self._watcher.check_body_is_free()
             message = await self._receive()
-        self._stash = None
         if message["type"] == "http.disconnect":
-            self._gone = True
+            self.gone = True
             raise ClientDisconnected()
         more = bool(message.get("more_body", False))
         if not more:
-            self._read_all = True
-            if self._streaming is not None:
-                self._streaming.watch()
+            self.body_read = True
+            if self._watcher is not None:
+                self._watcher.start()
         return message.get("body", b""), more
+
+    async def next_unread(self) -> bool:
+        """Wait for what the client does while nobody reads the body; False when it has gone.
+
+        A body that comes in one piece is kept for a reader who comes late; a longer one is let go.
+        """
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.gone = True
+            return False
+        if not self.body_begun and not self.body_read and not message.get("more_body", False):
+            self._stash = message
+            self.body_read = True
+        return True
 
     async def push(self, path: str, headers: RawHeaders) -> None:
         """Promise *path* to the client."""
@@ -123,135 +130,147 @@ class HTTPHandler:
         timeout: Any = response.timeout
         if timeout is ...:
             timeout = self.app.config["RESPONSE_TIMEOUT"]
-        if status in NO_BODY or status < 200 or self.scope["method"] == "HEAD":
+        if (
+            status < 200 or status == 204 or status == 304
+        ):  # no body, nor its length (RFC 9110, 6.4.1 and 8.6)
+            await response.close()
+            data, headers = b"", [pair for pair in headers if pair[0] != b"content-length"]
+        elif self.scope["method"] == "HEAD":
             await response.close()
             data = b""
-            if status in NO_BODY or status < 200:
-                headers = [
-                    pair for pair in headers if pair[0] not in (b"content-length", b"transfer-encoding")
-                ]
         if data is None:
             await self._stream(response, status, headers, timeout)
             return
-        send = self._send
+        sending = self._send_whole(status, headers, data)
         try:
-            await within(send({"type": "http.response.start", "status": status, "headers": headers}), timeout)
-            await within(send({"type": "http.response.body", "body": data}), timeout)
+            waiting = sending.send(None)  # most often the server takes both at once, and this is all
+            await finish_within(sending, waiting, timeout)
+        except StopIteration:
+            return
         except TimeoutError:
-            logger.warning("%s: the client took no data for %s s: connection dropped", self._name(), timeout)
+            self._log_dropped(f"the client took no data for {timeout} s")
         except OSError:
-            logger.debug("%s: the client went before the answer", self._name())
+            logger.debug("%s %r: the client went before the answer", self.scope["method"], self.scope["path"])
+
+    async def _send_whole(self, status: int, headers: RawHeaders, data: bytes) -> None:
+        """The two messages of a buffered answer."""
+        send = self._send
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": data})
 
     async def _stream(
         self, response: Response, status: int, headers: RawHeaders, timeout: float | None
     ) -> None:
         """Send the pieces as they come; end when the client goes.
 
-        An error after the head cannot become a 500: it is logged and the connection dropped, which the client can tell
-        from an end (RFC 9112, 8).
+        An error after the head cannot become a 500: it is logged and the answer left unfinished, so that the server
+        drops the connection, which the client can tell from an end (RFC 9112, 8).
         """
-        if self._gone:
-            await response.close()
-            return
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        # Some servers keep the head until the first body message (Hypercorn does).
-        await self._send({"type": "http.response.body", "body": b"", "more_body": True})
         async with TaskScope("http") as tasks:
-            self._streaming = streaming = _Streaming(self, tasks)
+            self._watcher = watcher = StreamWatcher(self, tasks)
             try:
-                async with response.response as pieces:
-                    await streaming.run(self._send_pieces(pieces, timeout))
-            except TimeoutError as error:
-                self._drop(error, f"the client took no data for {timeout} s")
-            except OSError as error:
-                self._drop(error, "the connection broke")
+                await watcher.run(self._send_pieces(response, status, headers, timeout))
+            except WriteError as error:
+                self._log_dropped(str(error))
             except Exception as error:
-                if not self._gone:
+                if not self.gone:
                     await self.app.handle_stream_exception(error)
-            else:
-                if not streaming.ended_by_disconnect:
-                    await self._send({"type": "http.response.body", "body": b""})
             finally:
-                self._streaming = None
+                self._watcher = None
+                await response.close()
 
-    async def _send_pieces(self, pieces: AsyncIterable[bytes], timeout: float | None) -> None:
-        send = self._send
-        async for piece in pieces:
-            if piece:
-                await within(send({"type": "http.response.body", "body": piece, "more_body": True}), timeout)
+    async def _send_pieces(
+        self, response: Response, status: int, headers: RawHeaders, timeout: float | None
+    ) -> None:
+        await self._write({"type": "http.response.start", "status": status, "headers": headers}, timeout)
+        # Some servers keep the head until the first body message (Hypercorn does).
+        await self._write({"type": "http.response.body", "body": b"", "more_body": True}, timeout)
+        async with response.response as pieces:
+            async for piece in pieces:
+                if self.gone:
+                    return
+                if piece:
+                    await self._write(
+                        {"type": "http.response.body", "body": piece, "more_body": True}, timeout
+                    )
+        await self._write({"type": "http.response.body", "body": b""}, timeout)
 
-    def _drop(self, error: Exception, why: str) -> None:
-        logger.warning("%s: %s: connection dropped", self._name(), why)
+    async def _write(self, message: ASGIMessage, timeout: float | None) -> None:
+        """Send one message.
 
-    def _name(self) -> str:
-        return f"{self.scope['method']} {self.scope['path']!r}"
+        Raises:
+            WriteError: the client takes nothing, or the connection broke.
+        """
+        try:
+            await within(self._send(message), timeout)
+        except TimeoutError as error:
+            raise WriteError(f"the client took no data for {timeout} s") from error
+        except OSError as error:
+            raise WriteError(f"the connection broke: {error}") from error
+
+    def _log_dropped(self, why: str) -> None:
+        method, path = self.scope["method"], self.scope["path"]
+        logger.warning("%s %r: %s; the connection is dropped", method, path, why)
 
 
-class _Streaming:
+class StreamWatcher:
     """Watches for the client's leaving while a response is streamed, and interrupts the stream then.
 
-    The interruption is a cancellation of the handler's own task, taken back when it arrives, as asyncio.timeout does; so
-    a generator sees CancelledError where it waits and runs its clean-up in its own task and context.
+    The interruption is a cancellation of the handler's own task, taken back when it arrives, as asyncio.timeout does;
+    so a generator sees CancelledError where it waits, and cleans up in its own task and context.
 
-    The watcher shares ``receive`` with the reading of the body: while the body is being read it keeps out of the way.
+    The watcher shares ``receive`` with the reader of the body: while the body is being read it keeps out of the way.
+
+    Args:
+        handler: whose client is watched.
+        tasks: where the watcher's task lives.
     """
 
     def __init__(self, handler: HTTPHandler, tasks: TaskScope) -> None:
         self._handler = handler
         self._tasks = tasks
-        self._watcher: asyncio.Task[None] | None = None
+        self._watching = False
+        self._interrupted = False
         self._task: asyncio.Task[Any] | None = None
-        self._before = 0
-        self.ended_by_disconnect = False
 
-    async def run(self, work: Any) -> None:
-        """Run *work* until its end or the client's."""
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run *work* until its end or the client's leaving."""
         task = asyncio.current_task()
         assert task is not None
-        self._before = task.cancelling()
+        before = task.cancelling()
         self._task = task
-        self.watch()
+        self.start()
         try:
             await work
         except asyncio.CancelledError:
-            if not (self.ended_by_disconnect and task.uncancel() <= self._before):
+            if not (self._interrupted and task.uncancel() <= before):
                 raise
         finally:
             self._task = None
 
-    def watch(self) -> None:
-        """Start watching, unless somebody does."""
-        if self._watcher is None and self._task is not None:
-            self._watcher = self._tasks.start(self._watch(), name="watch")
+    def start(self) -> None:
+        """Have a task watch; it begins when the handler first waits."""
+        self._tasks.start(self._watch(), name="watch")
 
-    def must_not_watch(self) -> None:
-        """The body is going to be read now.
+    def check_body_is_free(self) -> None:
+        """Complain when the watcher waits for the client's next word already.
 
         Raises:
-            RuntimeError: it is too late for that.
+            RuntimeError: it does.
         """
-        if self._watcher is not None and not self._watcher.done() and self._watching:
+        if self._watching:
             raise RuntimeError(
-                "the request's body was not read before the streamed response began: read it in the view, or begin "
-                "reading it before the stream first waits"
+                "the request's body was let go when the streamed response first waited: read it in the view, or begin "
+                "reading before the stream waits for anything else"
             )
-
-    _watching = False
 
     async def _watch(self) -> None:
         handler = self._handler
-        if handler._reading and not handler._read_all:
-            self._watcher = None  # the reader sees the client leave; at the body's end it has us called again
-            return
+        if handler.body_begun and not handler.body_read:
+            return  # the reader sees the client leave, and has us started again at the body's end
         self._watching = True
-        while True:
-            message = await handler._receive()
-            if message["type"] == "http.disconnect":
-                break
-            if not handler._reading and not message.get("more_body", False):
-                handler._stash = message  # a small body: kept for a reader who comes late
-                handler._read_all = True
-        handler._gone = True
+        while await handler.next_unread():
+            pass
         if self._task is not None:
-            self.ended_by_disconnect = True
+            self._interrupted = True
             self._task.cancel()

@@ -62,11 +62,10 @@ class BaseRequestWebsocket(SansIORequest):
     def __init__(self, scope: Scope) -> None:
         # SansIORequest.__init__ is left out on purpose: see the module's docstring.
         self.scope = scope
-
-    @lazy
-    def method(self) -> str:
-        """The method, in capitals; GET for a websocket."""
-        return cast("str", self.scope.get("method", "GET")).upper()
+        path = scope["path"]
+        plain = path[:1] == "/" and path[1:2] != "/" and not scope.get("root_path")
+        self.path = path if plain else routed_path(scope)
+        self.method = scope.get("method", "GET")
 
     @lazy
     def scheme(self) -> str:
@@ -83,11 +82,6 @@ class BaseRequestWebsocket(SansIORequest):
     def root_path(self) -> str:
         """Where the app is mounted, without a slash at the end."""
         return cast("str", self.scope.get("root_path") or "").rstrip("/")
-
-    @lazy
-    def path(self) -> str:
-        """The path after the root path, beginning with one slash; what is routed."""
-        return routed_path(self.scope)
 
     @lazy
     def query_string(self) -> bytes:
@@ -133,6 +127,14 @@ class BaseRequestWebsocket(SansIORequest):
             if key == name or (len(key) == len(name) and key.lower() == name):
                 return cast("bytes", value).decode("latin-1")
         return None
+
+    @lazy
+    def content_length(self) -> int | None:
+        """The body's length as announced, in bytes; None when it was not, or comes in chunks."""
+        text = self.header(b"content-length")
+        if text is None or not text.isdecimal() or self.header(b"transfer-encoding") is not None:
+            return None
+        return int(text) if len(text) < 20 else None
 
     @property
     def endpoint(self) -> str | None:

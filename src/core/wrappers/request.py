@@ -19,7 +19,7 @@ from ..ctx import current_context
 from ..formparser import FORM_TYPES, FormDataParser
 from ..typing import Scope
 from ..utils import within
-from .base import BaseRequestWebsocket, lazy
+from .base import BaseRequestWebsocket, lazy, routed_path
 
 if TYPE_CHECKING:
     from ..datastructures import FileStorage
@@ -68,7 +68,7 @@ class Body:
         self._max = max_content_length
         self._timeout = timeout
         self._size = 0
-        self._complete = source is None
+        self._complete: bool = source is None
         self._result: bytes | None = None
         if (
             max_content_length is not None
@@ -91,22 +91,22 @@ class Body:
                 yield piece
 
     def __await__(self) -> Generator[Any, Any, bytes]:
-        return self._all().__await__()
+        return self.read().__await__()
 
-    async def _all(self) -> bytes:
+    async def read(self) -> bytes:
+        """All of it; kept, so that it can be read again."""
         if self._result is not None:
             return self._result
         if self._size:
             raise RuntimeError("the body was already iterated over; it is not kept")
-        first = await self._next(self._timeout)
-        if self._complete:
-            self._result = first
-            return first
-        pieces = [first]
-        loop = asyncio.get_running_loop()
-        end = None if self._timeout is None else loop.time() + self._timeout
+        pieces: list[bytes] = []
+        left, end = self._timeout, 0.0
         while not self._complete:
-            pieces.append(await self._next(None if end is None else max(0.0, end - loop.time())))
+            pieces.append(await self._next(left))
+            if left is not None and not self._complete:  # the time is for the whole
+                now = asyncio.get_running_loop().time()
+                end = end or now + left
+                left = max(0.0, end - now)
         self._result = b"".join(pieces)
         return self._result
 
@@ -149,7 +149,11 @@ class Request(BaseRequestWebsocket):
     _json: dict[bool, Any] | None = None
 
     def __init__(self, scope: Scope, source: BodySource | None = None) -> None:
-        self.scope = scope
+        self.scope = scope  # as the base has it; spelt out because each request passes here
+        path = scope["path"]
+        plain = path[:1] == "/" and path[1:2] != "/" and not scope.get("root_path")
+        self.path = path if plain else routed_path(scope)
+        self.method = scope["method"]
         self._source = source
 
     # --- limits -----------------------------------------------------------------------------------------------
@@ -157,7 +161,8 @@ class Request(BaseRequestWebsocket):
     @property
     def max_content_length(self) -> int | None:
         """The largest body for this request, in bytes; ``MAX_CONTENT_LENGTH`` unless set, None for no limit."""
-        return self._limit(self._max_content_length, "MAX_CONTENT_LENGTH")
+        limit: int | None = self._limit(self._max_content_length, "MAX_CONTENT_LENGTH")
+        return limit
 
     @max_content_length.setter
     def max_content_length(self, value: int | None) -> None:
@@ -166,7 +171,8 @@ class Request(BaseRequestWebsocket):
     @property
     def max_form_memory_size(self) -> int | None:
         """Bytes of form fields held in memory; ``MAX_FORM_MEMORY_SIZE`` unless set."""
-        return self._limit(self._max_form_memory_size, "MAX_FORM_MEMORY_SIZE")
+        limit: int | None = self._limit(self._max_form_memory_size, "MAX_FORM_MEMORY_SIZE")
+        return limit
 
     @max_form_memory_size.setter
     def max_form_memory_size(self, value: int | None) -> None:
@@ -175,13 +181,14 @@ class Request(BaseRequestWebsocket):
     @property
     def max_form_parts(self) -> int | None:
         """Fields and files of one form; ``MAX_FORM_PARTS`` unless set."""
-        return self._limit(self._max_form_parts, "MAX_FORM_PARTS")
+        limit: int | None = self._limit(self._max_form_parts, "MAX_FORM_PARTS")
+        return limit
 
     @max_form_parts.setter
     def max_form_parts(self, value: int | None) -> None:
         self._max_form_parts = value
 
-    def _limit(self, own: Any, setting: str) -> Any:
+    def _limit(self, own: float | None, setting: str) -> Any:
         if own is not _UNSET:
             return own
         context = current_context()
@@ -196,11 +203,14 @@ class Request(BaseRequestWebsocket):
         Raises:
             RequestEntityTooLarge: the client announces more than the limit.
         """
+        context = current_context()
+        config = {} if context is None else context.app.config
+        most, timeout = self._max_content_length, self.body_timeout
         return self.body_class(
             self._source,
             self.content_length,
-            self.max_content_length,
-            self._limit(self.body_timeout, "BODY_TIMEOUT"),
+            config.get("MAX_CONTENT_LENGTH") if most is _UNSET else most,
+            config.get("BODY_TIMEOUT") if timeout is _UNSET else timeout,
         )
 
     @property
@@ -238,7 +248,7 @@ class Request(BaseRequestWebsocket):
             await self._form_and_files()
             return "" if as_text else b""
         body = self.body
-        data = await body
+        data = await body.read()
         if not cache:
             body.clear()
         return data.decode(errors="replace") if as_text else data

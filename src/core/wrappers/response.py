@@ -1,7 +1,7 @@
 """The response: status and headers on Werkzeug's sans-I/O class, and a body that is bytes, a stream or a file.
 
-A response made of text or bytes alone, by far the most frequent, stays small: no ``Headers`` object exists until somebody
-asks for it.
+A response made of text or bytes alone, by far the most frequent, stays small: no ``Headers`` object exists until
+somebody asks for it.
 """
 
 from __future__ import annotations
@@ -266,7 +266,13 @@ class Response(SansIOResponse):
         content_type: str | None = None,
     ) -> None:
         # SansIOResponse.__init__ is left out on purpose: it builds Headers, which most responses never need.
-        self._take_body(response)
+        kind = type(response)
+        if kind is str:
+            self._data = response.encode()
+        elif kind is bytes:
+            self._data = response
+        else:
+            self._take_body(response)
         if status is not None:
             if type(status) is int:
                 self._code = status
@@ -282,18 +288,9 @@ class Response(SansIOResponse):
             self._content_type = get_content_type(self.default_mimetype or "", "utf-8")
 
     def _take_body(self, body: Any) -> None:
-        kind = type(body)
-        if kind is str:
-            self._data = body.encode()
-        elif kind is bytes:
-            self._data = body
-        elif body is None:
+        if body is None:
             self._data = b""
-        else:
-            self._take_odd_body(body)
-
-    def _take_odd_body(self, body: Any) -> None:
-        if isinstance(body, ResponseBody):
+        elif isinstance(body, ResponseBody):
             self._body = body
         elif isinstance(body, str):
             self._data = str(body).encode()
@@ -303,7 +300,7 @@ class Response(SansIOResponse):
             self._body = self.iterable_body_class(body)
 
     def _take_headers(self, headers: HeadersValue, content_type: str | None) -> None:
-        own = headers if isinstance(headers, Headers) else Headers(headers)  # type: ignore[arg-type]  # wider pairs
+        own = headers if isinstance(headers, Headers) else Headers(headers)
         if content_type is not None:
             own["Content-Type"] = content_type
         elif "Content-Type" not in own and self.default_mimetype is not None:
@@ -324,7 +321,7 @@ class Response(SansIOResponse):
     # --- status and headers -----------------------------------------------------------------------------------
 
     @property
-    def headers(self) -> Headers:  # type: ignore[override]  # an attribute there
+    def headers(self) -> Headers:
         """The headers; the object is made when first asked for."""
         headers = self._headers
         if headers is None:
@@ -363,6 +360,15 @@ class Response(SansIOResponse):
         """Bytes above which a cookie causes a warning: ``MAX_COOKIE_SIZE``."""
         context = current_context()
         return 4093 if context is None else int(context.app.config["MAX_COOKIE_SIZE"])
+
+    def update_headers(self, headers: HeadersValue) -> None:
+        """Replace headers by those given; one that is given several times is sent several times."""
+        if self._headers is None and type(headers) is dict and len(headers) == 1:
+            (name, value), *_ = headers.items()  # a content type alone needs no Headers object
+            if type(value) is str and name.lower() == "content-type" and value.isprintable():
+                self._content_type = value
+                return
+        self.headers.update(headers)
 
     def raw_headers(self) -> RawHeaders:
         """The headers as ASGI wants them, names in lower case."""
