@@ -107,12 +107,14 @@ class Lifespan:
         raise LifespanError(f"{what} of the app took longer than {timeout:g} s")
 
     async def _check(self, what: str, message: dict[str, Any]) -> None:
-        if message["type"].endswith(".failed"):
-            await self._scope.join(
-                GRACE
-            )  # an app may raise what went wrong after it said so: the better cause
-            told = message.get("message") or "the app gave no reason"
-            raise LifespanError(f"{what} of the app failed: {told}") from self._error
+        if not message["type"].endswith(".failed"):
+            return
+        await self._scope.join(GRACE)  # an app may raise what went wrong after it said so: the better cause
+        told = (message.get("message") or "the app gave no reason").strip()
+        error = LifespanError(f"{what} of the app failed: {told.splitlines()[-1]}")
+        if "\n" in told:
+            error.add_note(told)  # a traceback, as a rule
+        raise error from self._error
 
     async def __aenter__(self) -> Self:
         await self.startup()

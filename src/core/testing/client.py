@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin
 
 from werkzeug.datastructures import FileStorage, Headers
@@ -23,8 +24,9 @@ from .building import (
     sentinel,
 )
 from .cookies import Cookie, CookieJar
-from .exchange import TIMEOUT, WINDOW, ASGIApp
+from .exchange import TIMEOUT, WINDOW
 from .http import TestHTTPConnection
+from .keeping import ContextKeeper
 from .poll import PollAnswer, read_poll
 from .sse import TestSSEConnection
 from .websocket import TestWebsocketConnection
@@ -41,7 +43,7 @@ class TestClient:
     """Talks ASGI to an app as a server does, with cookies, redirects and a time limit on every wait.
 
     Args:
-        app: any ASGI callable.
+        app: any ASGI callable; only sessions and kept contexts need a Samovar app.
         use_cookies: whether to keep the cookies that responses set.
         timeout: the limit of each wait, in seconds; every method takes its own.
 
@@ -56,14 +58,27 @@ class TestClient:
     websocket_connection_class = TestWebsocketConnection
     sse_connection_class = TestSSEConnection
 
-    def __init__(self, app: ASGIApp, use_cookies: bool = True, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, app: Any, use_cookies: bool = True, *, timeout: float = TIMEOUT) -> None:
         self.app = app
         self.timeout = timeout
         self.cookie_jar: CookieJar | None = CookieJar() if use_cookies else None
         self.state: dict[str, Any] = {}
+        self._keeper: ContextKeeper | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.app!r}>"
+
+    async def __aenter__(self) -> Self:
+        """Keep the context of each request: ``request``, ``session`` and ``g`` can be looked at after it."""
+        if self._keeper is not None:
+            raise RuntimeError("this client keeps contexts already")
+        self._keeper = ContextKeeper(self.app)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.release()
 
     # -- requests
 
@@ -140,11 +155,14 @@ class TestClient:
         if body.data or method not in ("GET", "HEAD", "OPTIONS", "TRACE", "DELETE"):
             headers.setdefault("content-length", str(len(body.data)))
         scope = self._scope("http", target, headers, method=method, **extra)
-        async with self.http_connection_class(self.app, scope, timeout=self._limit(timeout)) as connection:
-            connection.on_headers = partial(self.read_cookies, target)
-            if body.data:
-                await connection.send(body.data)
-            await connection.send_complete()
+        with self._keeper.watching() if self._keeper is not None else nullcontext():
+            async with self.http_connection_class(
+                self.app, scope, timeout=self._limit(timeout)
+            ) as connection:
+                connection.on_headers = partial(self.read_cookies, target)
+                if body.data:
+                    await connection.send(body.data)
+                await connection.send_complete()
         return await connection.as_response()
 
     async def get(self, path: str, **kwargs: Any) -> Response:
@@ -345,6 +363,37 @@ class TestClient:
         """Return the cookie of exactly this name, domain and path."""
         return self._jar().get(key, domain, path)
 
+    @asynccontextmanager
+    async def session_transaction(
+        self, path: str = "/", *, headers: HeadersLike | None = None, scheme: str = "http", **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        """Open the session as a request for *path* would find it, and save it as its response would.
+
+        No hook of the app runs. Used as ``async with client.session_transaction() as session``.
+
+        Args:
+            kwargs: further arguments of :meth:`Samovar.test_request_context`.
+
+        Raises:
+            RuntimeError: the client keeps no cookies, or the app has no session (set ``SECRET_KEY``).
+        """
+        jar, app, interface = self._jar(), self.app, self.app.session_interface
+        target = self._target(path, None, scheme, "", None)
+        sent = make_headers(headers, host=target.host)
+        cookies = jar.header(scheme=scheme, host=target.hostname, path=target.path)
+        if cookies:
+            sent.setdefault("cookie", cookies)
+        context = app.test_request_context(path, headers=sent, scheme=scheme, **kwargs)
+        async with _current(context):
+            session = await interface.open_session(app, context.request)
+        if session is None or interface.is_null_session(session):
+            raise RuntimeError("the app has no session to open: set app.secret_key")
+        yield session
+        response = app.response_class(b"")
+        async with _current(context):
+            await interface.save_session(app, session, response)
+        self.read_cookies(target, response.headers)
+
     def read_cookies(self, target: Target, headers: Headers) -> None:
         """Keep what the ``Set-Cookie`` headers of a response from *target* say."""
         if self.cookie_jar is not None:
@@ -378,6 +427,16 @@ class TestClient:
             if cookies:
                 headers["cookie"] = cookies
         return make_scope(type_, target, headers, state=self.state, **kwargs)
+
+
+@asynccontextmanager
+async def _current(context: Any) -> AsyncIterator[None]:
+    """Make *context* the current one without the hooks that belong to a real request."""
+    token = context.push()
+    try:
+        yield
+    finally:
+        context.leave(token)
 
 
 def _websocket_headers(headers: Headers, subprotocols: Iterable[str]) -> None:
