@@ -69,12 +69,15 @@ async def measure() -> None:
 
 
 async def every(seconds: float) -> AsyncIterator[None]:
-    """Tick at even intervals; ticks that would be late are left out."""
+    """Tick at even intervals until the app shuts down; ticks that would be late are left out."""
     due = time.monotonic()
-    while True:
+    while not app.shutdown_event.is_set():
         due = max(due + seconds, time.monotonic())
-        await asyncio.sleep(due - time.monotonic())
-        yield
+        try:
+            async with asyncio.timeout(due - time.monotonic()):
+                await app.shutdown_event.wait()
+        except TimeoutError:
+            yield
 
 
 async def watch_machine() -> None:
@@ -174,6 +177,9 @@ async def dashboard(page: str) -> Response:
                 "machine": [message.data for message in points.messages[-int(WINDOW / POINT_EVERY) :]],
                 "traffic": [message.data for message in seconds.messages[-WINDOW:]],
             },
+            names={
+                post.data["visitor"]: post.data["name"] for post in posts.messages if "visitor" in post.data
+            },
             since={read.channel: str(read.position) for read in (points, seconds, posts)},
             max_text=MAX_TEXT,
             max_name=MAX_NAME,
@@ -185,6 +191,8 @@ async def dashboard(page: str) -> Response:
 
 @app.get("/_samovar/client/<path:name>")
 async def client_script(name: str) -> Response:
+    if not name.endswith(".js"):
+        abort(404)
     return await send_from_directory(client_path(), name)
 
 
@@ -225,7 +233,8 @@ async def feed_poll() -> Response:
 @app.get("/feed/people")
 async def feed_people() -> Response:
     """Who is here, for pages whose door does not tell of comings and goings."""
-    return jsonify([{"id": m.id, "user": m.user, "info": m.info} for m in await hub.presence("feed")])
+    members = {member.key: member for member in await hub.presence("feed")}
+    return jsonify([{"id": m.id, "user": m.user, "info": m.info} for m in members.values()])
 
 
 @app.post("/feed")

@@ -18,7 +18,7 @@ const machine = new MachinePanels();
 const traffic = new TrafficPanel();
 const stage = new Stage([...machine.charts, ...traffic.charts]);
 const feed = new Feed($("[data-posts]"), $("#post"));
-const people = new People($("[data-people]"), $('[data-n="people"]'), first.visitor);
+const people = new People($("[data-people]"), $('[data-n="people"]'), first.visitor, first.names);
 
 first.charts.machine.forEach((point) => machine.add(point));
 first.charts.traffic.forEach((point) => traffic.add(point));

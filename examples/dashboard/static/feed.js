@@ -62,13 +62,14 @@ export class People {
    * @param {HTMLElement} list
    * @param {HTMLElement} count
    * @param {string} me the visitor's own id
+   * @param {Record<string, string>} names of visitors who have taken another one
    */
-  constructor(list, count, me) {
+  constructor(list, count, me, names) {
     this.list = list;
     this.count = count;
     this.me = me;
     /** @type {Map<string, string>} visitor to newest name */
-    this.names = new Map();
+    this.names = new Map(Object.entries(names));
     this.members = [];
   }
 

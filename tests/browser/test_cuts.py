@@ -1,0 +1,119 @@
+"""The line is cut for real, by a proxy that resets connections, while points and posts keep coming.
+
+Afterwards what each page has handled is exactly what the server's history says: nothing lost, nothing doubled, in
+order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from ..support.proxy import Proxy
+from ..support.server import AppServer
+from ..support.until import until, until_async
+from .conftest import Opener, View, ask, history
+
+pytestmark = pytest.mark.limit(60)
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way in: the page and the line that uses it, the channels that come by it, and what the chip calls it."""
+
+    path: str
+    line: str
+    channels: tuple[str, ...]
+    name: str
+
+
+DOORS = {
+    "sse": Door("/", "charts", ("machine", "traffic"), "Server-sent events"),
+    "websocket": Door("/", "feed", ("feed",), "Websocket"),
+    "long-poll": Door("/poll", "all", ("machine", "traffic", "feed"), "Long-poll"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS.keys())
+async def test_a_cut_loses_and_doubles_nothing(
+    door: Door, dashboard: AppServer, open_view: Opener, tcp_proxy: Callable[[int], Awaitable[Proxy]]
+) -> None:
+    proxy = await tcp_proxy(dashboard.port)
+    view = await open_view(f"http://127.0.0.1:{proxy.port}{door.path}")
+    await view.says(door.line, "live")
+    await view.has_points(2)
+    for _ in range(3):
+        before = await post(dashboard, 3)
+        await view.has_received("feed", before[-1])
+        during = await cut(proxy, dashboard)
+        await view.says(door.line, "caught up, nothing missed")
+        after = await post(dashboard, 3)
+        for id in (*during, *after):
+            await view.has_received("feed", id)
+    assert await view.page.inner_text(f"[data-line={door.line}] [data-door]") == door.name
+    for channel in door.channels:
+        await nothing_lost_or_doubled(view, dashboard, channel)
+    counts = await caught_up(view, door)
+    assert counts >= 1, "something was published while the line was cut"
+
+
+async def cut(proxy: Proxy, server: AppServer) -> list[str]:
+    """Reset every connection and let none in while posts and points go on; returns the ids of the posts."""
+    proxy.refuse()
+    proxy.cut()
+    ids = await post(server, 5)
+    head = (await ask(f"{server.url}/history/machine")).json()["cursor"]
+
+    async def points_went_on() -> bool:
+        body = (await ask(f"{server.url}/history/machine?since={head}")).json()
+        return len(body["messages"]) >= 4
+
+    await until_async(points_went_on, "a second of points while the line is cut")
+    ids += await post(server, 2)
+    proxy.restore()
+    return ids
+
+
+async def post(server: AppServer, count: int) -> list[str]:
+    """Post to the server itself, past the proxy."""
+    answers = [await ask(f"{server.url}/feed", form={"text": f"post {number}"}) for number in range(count)]
+    return [answer.json()["id"] for answer in answers]
+
+
+async def nothing_lost_or_doubled(view: View, server: AppServer, channel: str) -> None:
+    received = await view.received(channel)
+    kept = await history(server, channel, await view.since(channel))
+    assert received == kept[: len(received)]
+    assert len(received) >= 3
+
+
+async def caught_up(view: View, door: Door) -> int:
+    """How many messages the last resume of the line has caught up, as the client counts them."""
+    script = """channels => window.dashboard.lines.flatMap(line => [...line.subscriptions.values()])
+        .filter(({ channel }) => channels.includes(channel))
+        .reduce((sum, { status }) => sum + status.caughtUp, 0)"""
+    count: int = await view.page.evaluate(script, list(door.channels))
+    return count
+
+
+async def test_a_cut_in_the_middle_of_a_burst_loses_nothing(
+    dashboard: AppServer, open_view: Opener, tcp_proxy: Callable[[int], Awaitable[Proxy]]
+) -> None:
+    proxy = await tcp_proxy(dashboard.port)
+    views = [await open_view(f"http://127.0.0.1:{proxy.port}{path}") for path in ("/", "/poll")]
+    await views[0].says("feed", "live")
+    await views[1].says("all", "live")
+    burst = asyncio.gather(*(post(dashboard, 10) for _ in range(10)))
+    for _ in range(3):
+        accepted = proxy.accepted
+        proxy.cut()
+        await until(lambda seen=accepted: proxy.accepted > seen, "somebody back after the cut", timeout=15)
+    ids = {id for some in await burst for id in some}
+    kept = await history(dashboard, "feed", await views[0].since("feed"))
+    assert set(kept) == ids
+    for view in views:
+        await view.has_received("feed", kept[-1])
+        assert await view.received("feed") == kept
