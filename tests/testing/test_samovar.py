@@ -151,7 +151,9 @@ async def test_a_start_up_that_fails_is_a_lifespan_error_with_its_traceback(app:
     async def water() -> None:
         raise LookupError("no water")
 
-    with pytest.raises(LifespanError, match=r"(?m)^start-up of the app failed: LookupError: no water$") as failed:
+    with pytest.raises(
+        LifespanError, match=r"(?m)^start-up of the app failed: LookupError: no water$"
+    ) as failed:
         async with app.test_app():
             pass
     assert "in water" in failed.value.__notes__[0], "the traceback goes with it"
