@@ -80,6 +80,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "watchfiles": ("core/cli",),
     "dotenv": ("core/cli",),
     "orjson": ("core/json",),
+    "pytest": ("backends/contract",),
     "werkzeug": ("core",),
     "markupsafe": ("", "core"),
 }
