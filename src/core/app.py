@@ -804,7 +804,7 @@ class Samovar(Scaffold):
                 assert adapter is not None
                 context._adapter = adapter
                 found = router.match_slowly(adapter, websocket)
-        except HTTPException as error:
+        except Exception as error:  # 404 and its like, or a converter's own; the dispatch raises it
             connection.routing_exception = error
             context.route = self._nowhere
         else:
@@ -1447,13 +1447,13 @@ async def _finish(generator: AsyncGenerator[None, None]) -> None:
 
 
 def _split_subdomain(host: str, server_name: str) -> tuple[str, str]:
-    """The subdomain in *host* and the server's name; ``<invalid>`` when it is another server's."""
+    """The subdomain in *host* and the server's name; ``/``, which no rule matches, when it is another server's."""
     name = host.lower()
     if name == server_name:
         return "", server_name
     if name.endswith(f".{server_name}"):
         return name[: -len(server_name) - 1], server_name
-    return "<invalid>", server_name
+    return "/", server_name
 
 
 def _unpacked(result: tuple[Any, ...]) -> tuple[Any, Any, Any]:

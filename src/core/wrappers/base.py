@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import werkzeug.urls  # noqa: F401  # registers the error handler that parsing query strings uses
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import Authorization, Headers
 from werkzeug.sansio.request import Request as SansIORequest
 from werkzeug.sansio.utils import get_host
 
 from ..typing import Scope
 
 if TYPE_CHECKING:
-    from werkzeug.exceptions import HTTPException
     from werkzeug.routing import Rule
 
 T = TypeVar("T")
@@ -56,7 +55,7 @@ class BaseRequestWebsocket(SansIORequest):
     """The rule that matched."""
     view_args: dict[str, Any] | None = None
     """What the rule's converters took from the path."""
-    routing_exception: HTTPException | None = None
+    routing_exception: Exception | None = None
     """Why nothing matched."""
 
     def __init__(self, scope: Scope) -> None:
@@ -135,6 +134,14 @@ class BaseRequestWebsocket(SansIORequest):
         if text is None or not text.isdecimal() or self.header(b"transfer-encoding") is not None:
             return None
         return int(text) if len(text) < 20 else None
+
+    @lazy
+    def authorization(self) -> Authorization | None:
+        """What the Authorization header says; None without one, or when it cannot be read."""
+        try:
+            return Authorization.from_header(self.header(b"authorization"))
+        except ValueError:  # Werkzeug lets through what is not ASCII
+            return None
 
     @property
     def endpoint(self) -> str | None:
