@@ -11,6 +11,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from samovar import Samovar, request
 from samovar.core.wrappers import Request
 
+from .wire import Wire
+
 
 @pytest.fixture
 def app() -> Samovar:
@@ -29,53 +31,6 @@ def app() -> Samovar:
         return ",".join([piece.decode() async for piece in request.body])
 
     return app
-
-
-class Wire:
-    """Plays a server: gives messages to an app when told to, keeps what the app sends."""
-
-    def __init__(self, app: Any, method: str = "GET", path: str = "/", **scope: Any) -> None:
-        self.app = app
-        self.sent: list[Any] = []
-        self.inbox: asyncio.Queue[Any] = asyncio.Queue()
-        self.scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": b"",
-            "headers": [(b"host", b"example.com")],
-            "scheme": "http",
-            "http_version": "1.1",
-            "server": ("example.com", 80),
-            "client": ("1.2.3.4", 5),
-            **scope,
-        }
-
-    def feed(self, body: bytes = b"", more: bool = False) -> None:
-        self.inbox.put_nowait({"type": "http.request", "body": body, "more_body": more})
-
-    def disconnect(self) -> None:
-        self.inbox.put_nowait({"type": "http.disconnect"})
-
-    async def send(self, message: Any) -> None:
-        self.sent.append(message)
-
-    async def run(self) -> Any:
-        async with asyncio.timeout(5):
-            await self.app(self.scope, self.inbox.get, self.send)
-        return self
-
-    @property
-    def status(self) -> int:
-        return int(self.sent[0]["status"])
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        return dict(self.sent[0]["headers"])
-
-    @property
-    def body(self) -> bytes:
-        return b"".join(message.get("body", b"") for message in self.sent[1:])
 
 
 JSON = {"content-type": "application/json"}

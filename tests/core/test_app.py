@@ -1,0 +1,495 @@
+"""A request's way: routing, hooks, views, answers, errors, in that order, whatever is missing or raises."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from werkzeug.exceptions import Conflict, HTTPException, NotFound
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from samovar import Blueprint, Response, Samovar, abort, after_this_request, g, make_response, redirect, request
+from samovar.errors import InvalidPayload, MessageTooLarge, PublishRejected, PublishUnknown
+
+from .wire import Wire
+
+
+@pytest.fixture
+def app() -> Samovar:
+    return Samovar(__name__, static_folder=None)
+
+
+async def text(app: Samovar, path: str = "/", **options: Any) -> str:
+    return await (await app.test_client().get(path, **options)).get_data(as_text=True)
+
+
+async def agen() -> AsyncIterator[str]:
+    yield "a"
+    yield "b"
+
+
+def gen() -> Iterator[str]:
+    yield "a"
+    yield "b"
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "body", "content_type"),
+    [
+        ("hi", 200, b"hi", "text/html; charset=utf-8"),
+        (b"hi", 200, b"hi", "text/html; charset=utf-8"),
+        (bytearray(b"hi"), 200, b"hi", "text/html; charset=utf-8"),
+        ({"a": 1}, 200, b'{"a":1}\n', "application/json"),
+        ([1, 2], 200, b"[1,2]\n", "application/json"),
+        (("hi", 201), 201, b"hi", "text/html; charset=utf-8"),
+        (("hi", "404 Gone Fishing"), 404, b"hi", "text/html; charset=utf-8"),
+        (("hi", {"Content-Type": "text/plain"}), 200, b"hi", "text/plain"),
+        (({"a": 1}, 202, [("X-A", "1")]), 202, b'{"a":1}\n', "application/json"),
+        (Response("hi", 203), 203, b"hi", "text/html; charset=utf-8"),
+        (WerkzeugResponse("hi", 204, {"X-A": "1"}), 204, b"", "text/plain; charset=utf-8"),
+        (NotFound(), 404, None, "text/html; charset=utf-8"),
+        (agen, 200, b"ab", "text/html; charset=utf-8"),
+        (gen, 200, b"ab", "text/html; charset=utf-8"),
+    ],
+)
+async def test_what_a_view_may_return(
+    app: Samovar, value: Any, status: int, body: bytes | None, content_type: str
+) -> None:
+    @app.get("/")
+    async def index() -> Any:
+        return value() if callable(value) and not isinstance(value, Response | HTTPException | WerkzeugResponse) else value
+
+    response = await app.test_client().get("/")
+    assert response.status_code == status
+    assert response.headers["content-type"] == content_type
+    if body is not None:
+        assert await response.get_data() == body
+
+
+@pytest.mark.parametrize("value", [None, 5, object(), ("a", 1, {}, 2)])
+async def test_what_a_view_may_not_return(app: Samovar, value: Any) -> None:
+    app.testing = True
+    app.add_url_rule("/", "index", lambda: value)
+    with pytest.raises(TypeError, match="view"):
+        await app.test_client().get("/")
+
+
+async def test_a_forgotten_await_is_told(app: Samovar) -> None:
+    app.testing = True
+
+    async def work() -> str:
+        return ""
+
+    @app.get("/")
+    async def index() -> Any:
+        return work()
+
+    with pytest.raises(TypeError, match="await is missing"):
+        await app.test_client().get("/")
+
+
+async def test_headers_given_replace_and_repeat(app: Samovar) -> None:
+    @app.get("/")
+    async def index() -> Any:
+        response = await make_response("x", {"X-A": "1"})
+        return response, {"X-A": "2", "X-B": ["3", "4"]}
+
+    headers = (await app.test_client().get("/")).headers
+    assert headers.getlist("x-a") == ["2"] and headers.getlist("x-b") == ["3", "4"]
+
+
+async def test_a_newline_in_a_header_is_refused(app: Samovar) -> None:
+    app.testing = True
+    app.add_url_rule("/", "index", lambda: ("", {"Content-Type": "a\r\nSet-Cookie: x"}))
+    with pytest.raises(ValueError, match="newline"):
+        await app.test_client().get("/")
+
+
+async def test_head_has_the_length_and_no_body(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "hello")
+    wire = Wire(app, "HEAD")
+    await wire.run()
+    assert (wire.status, wire.headers[b"content-length"], wire.body) == (200, b"5", b"")
+
+
+async def test_a_buffered_answer_is_two_sends(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "hello")
+    wire = await Wire(app).run()
+    assert len(wire.sent) == 2 and wire.complete
+    assert wire.headers == {b"content-type": b"text/html; charset=utf-8", b"content-length": b"5"}
+
+
+async def test_204_and_304_have_neither_body_nor_length(app: Samovar) -> None:
+    app.add_url_rule("/<int:code>", "index", lambda code: ("x", code))
+    for code in (204, 304):
+        wire = await Wire(app, path=f"/{code}").run()
+        assert wire.status == code and wire.body == b"" and b"content-length" not in wire.headers
+
+
+async def test_405_names_the_methods_and_options_answers_by_itself(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "", methods=["GET", "POST"])
+    client = app.test_client()
+    wrong = await client.delete("/")
+    assert wrong.status_code == 405 and set(wrong.allow) == {"GET", "HEAD", "OPTIONS", "POST"}
+    options = await client.options("/")
+    assert options.status_code == 200 and set(options.allow) == {"GET", "HEAD", "OPTIONS", "POST"}
+
+
+async def test_options_may_be_the_views_own(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "mine", methods=["GET", "OPTIONS"])
+    assert await (await app.test_client().options("/")).get_data() == b"mine"
+    other = Samovar(__name__, static_folder=None)
+    other.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    other.add_url_rule("/", "index", lambda: "")
+    assert (await other.test_client().options("/")).status_code == 405
+
+
+async def test_a_missing_slash_is_redirected_with_its_query(app: Samovar) -> None:
+    app.add_url_rule("/a/", "a", lambda: "")
+    response = await app.test_client().get("/a?x=1")
+    assert (response.status_code, response.location) == (308, "http://localhost/a/?x=1")
+
+
+async def test_hooks_run_in_order_sync_and_async(app: Samovar) -> None:
+    calls: list[str] = []
+
+    @app.before_request
+    async def first() -> None:
+        calls.append("before 1")
+
+    @app.before_request
+    def second() -> None:
+        calls.append("before 2")
+
+    @app.after_request
+    def last(response: Response) -> Response:
+        calls.append("after 1")
+        return response
+
+    @app.after_request
+    async def but_one(response: Response) -> Response:
+        calls.append("after 2")
+        return response
+
+    @app.teardown_request
+    async def teardown(error: BaseException | None) -> None:
+        calls.append("teardown request")
+
+    @app.teardown_appcontext
+    def teardown_app(error: BaseException | None) -> None:
+        calls.append("teardown app")
+
+    @app.get("/")
+    async def index() -> str:
+        @after_this_request
+        async def this(response: Response) -> Response:
+            calls.append("after this")
+            response.headers["X-This"] = "1"
+            return response
+
+        calls.append("view")
+        return ""
+
+    response = await app.test_client().get("/")
+    assert response.headers["x-this"] == "1"
+    assert calls == [
+        "before 1", "before 2", "view", "after this", "after 2", "after 1", "teardown request", "teardown app",
+    ]  # fmt: skip
+
+
+async def test_a_before_hook_may_answer(app: Samovar) -> None:
+    app.before_request(lambda: ("no", 403))
+    app.add_url_rule("/", "index", lambda: "view")
+    assert (await app.test_client().get("/")).status_code == 403
+
+
+async def test_hooks_run_for_404_too(app: Samovar) -> None:
+    @app.before_request
+    async def remember() -> None:
+        g.seen = request.path
+
+    @app.after_request
+    async def tell(response: Response) -> Response:
+        response.headers["X-Seen"] = g.seen
+        return response
+
+    response = await app.test_client().get("/nowhere")
+    assert (response.status_code, response.headers["x-seen"]) == (404, "/nowhere")
+
+
+async def test_every_teardown_runs_whichever_raise(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[str] = []
+
+    def broken(name: str) -> Any:
+        async def teardown(error: BaseException | None) -> None:
+            ran.append(name)
+            raise ValueError(name)
+
+        return teardown
+
+    for name in ("a", "b"):
+        app.teardown_request(broken(name))
+        app.teardown_appcontext(broken(f"app {name}"))
+    app.add_url_rule("/", "index", lambda: "fine")
+    assert await text(app) == "fine"
+    assert ran == ["b", "a", "app b", "app a"]
+    assert len(caplog.records) == 4
+
+
+async def test_teardown_gets_the_exception_nobody_handled(app: Samovar) -> None:
+    seen: list[Any] = []
+
+    @app.teardown_request
+    async def teardown(error: BaseException | None) -> None:
+        seen.append(type(error))
+
+    @app.get("/<int:handled>")
+    async def index(handled: int) -> str:
+        raise KeyError if handled else ZeroDivisionError
+
+    app.register_error_handler(KeyError, lambda error: "handled")
+    await text(app, "/1")
+    await text(app, "/0")
+    assert seen == [type(None), ZeroDivisionError]
+
+
+async def test_sync_views_and_hooks_run_in_a_thread_under_the_context(app: Samovar) -> None:
+    loop_thread = threading.get_ident()
+    seen: list[tuple[bool, str]] = []
+
+    @app.before_request
+    def hook() -> None:
+        g.who = request.args["who"]
+
+    @app.get("/")
+    def index() -> str:
+        seen.append((threading.get_ident() == loop_thread, request.path))
+        return str(g.who)
+
+    assert await text(app, "/?who=ann") == "ann"
+    assert seen == [(False, "/")]
+
+
+async def test_a_sync_wrapper_of_an_async_view_works(app: Samovar) -> None:
+    async def view() -> str:
+        return "inner"
+
+    app.add_url_rule("/", "index", lambda: view())
+    assert await text(app) == "inner"
+
+
+async def test_a_sync_view_that_raises_stop_iteration_is_a_500(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: next(iter(())))
+    assert (await app.test_client().get("/")).status_code == 500
+
+
+async def test_errorhandlers_by_code_class_and_blueprint(app: Samovar) -> None:
+    class Mine(Exception):
+        pass
+
+    class Closer(Mine):
+        pass
+
+    blueprint = Blueprint("bp", __name__, url_prefix="/bp")
+    blueprint.errorhandler(404)(lambda error: ("bp 404", 404))
+    app.errorhandler(404)(lambda error: ("app 404", 404))
+    app.errorhandler(HTTPException)(lambda error: (f"http {error.code}", error.code))
+    app.errorhandler(Mine)(lambda error: "mine")
+    app.errorhandler(Closer)(lambda error: "closer")
+
+    @blueprint.get("/<what>")
+    @app.get("/<what>")
+    async def view(what: str) -> Any:
+        raise {"mine": Mine(), "closer": Closer(), "404": NotFound(), "409": Conflict()}[what]
+
+    app.register_blueprint(blueprint)
+    assert [await text(app, f"/{what}") for what in ("mine", "closer", "404", "409")] == [
+        "mine", "closer", "app 404", "http 409",
+    ]  # fmt: skip
+    assert await text(app, "/bp/404") == "bp 404"
+    assert await text(app, "/a/b/c") == "app 404"
+
+
+def test_errorhandlers_for_what_is_no_error(app: Samovar) -> None:
+    with pytest.raises(ValueError, match="no HTTP error"):
+        app.errorhandler(200)(lambda error: "")
+    with pytest.raises(TypeError, match="neither"):
+        app.register_error_handler("x", lambda error: "")  # type: ignore[arg-type]
+
+
+async def test_an_unhandled_exception_is_logged_and_500(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+    @app.get("/")
+    async def index() -> str:
+        raise ZeroDivisionError("secret")
+
+    response = await app.test_client().get("/")
+    assert response.status_code == 500 and "secret" not in await response.get_data(as_text=True)
+    assert caplog.records[0].exc_info is not None and "GET '/'" in caplog.text
+
+
+async def test_a_handler_of_500_sees_the_original(app: Samovar) -> None:
+    app.errorhandler(500)(lambda error: (type(error.original_exception).__name__, 500))
+    app.add_url_rule("/", "index", lambda: 1 / 0)
+    assert await text(app) == "ZeroDivisionError"
+
+
+async def test_debug_mode_shows_the_traceback_escaped(app: Samovar) -> None:
+    app.debug = True
+
+    @app.get("/")
+    async def index() -> str:
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ValueError("<script>") from error
+
+    page = await text(app)
+    assert "ValueError: &lt;script&gt;" in page and "KeyError" in page and "raise ValueError" in page
+    assert "<script>" not in page
+
+
+async def test_exceptions_reach_the_test(app: Samovar) -> None:
+    app.testing = True
+    app.add_url_rule("/", "index", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await app.test_client().get("/")
+
+
+async def test_errors_in_error_handlers_and_after_hooks_still_answer(app: Samovar) -> None:
+    def broken(argument: Any) -> Any:
+        raise RuntimeError("broken")
+
+    app.after_request(broken)
+    app.errorhandler(KeyError)(broken)
+
+    @app.get("/")
+    async def index() -> str:
+        raise KeyError
+
+    assert (await app.test_client().get("/")).status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MessageTooLarge("big"), 413),
+        (PublishRejected("busy"), 503),
+        (PublishUnknown("lost", id="x"), 503),
+        (InvalidPayload("NaN"), 400),
+    ],
+)
+async def test_what_the_hub_refuses_is_no_500(app: Samovar, error: Exception, status: int) -> None:
+    @app.get("/")
+    async def index() -> str:
+        raise error
+
+    assert (await app.test_client().get("/")).status_code == status
+
+
+async def test_abort_with_code_description_and_response(app: Samovar) -> None:
+    @app.get("/<what>")
+    async def view(what: str) -> str:
+        if what == "response":
+            abort(Response("own", 418))
+        abort(403, "not you")
+
+    assert "not you" in await text(app, "/code")
+    assert await text(app, "/response") == "own"
+
+
+@pytest.mark.parametrize(
+    ("location", "header"),
+    [("/a", "/a"), ("/ü?q=ä", "/%C3%BC?q=%C3%A4"), ("http://x/\r\nSet-Cookie: a", "http://x/Set-Cookie:%20a")],
+)
+async def test_redirects(app: Samovar, location: str, header: str) -> None:
+    app.add_url_rule("/", "index", view_func=_redirect_to(location))
+    response = await app.test_client().get("/")
+    assert (response.status_code, response.headers["location"]) == (302, header)
+
+
+def _redirect_to(location: str) -> Any:
+    async def view() -> Any:
+        return redirect(location)
+
+    return view
+
+
+async def test_registering_after_the_first_request_is_an_error(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "")
+    async with app.test_request_context("/"):
+        app.before_request(lambda: None)  # nothing was handled yet
+    await text(app)
+    with pytest.raises(AssertionError, match="before_request was called after the first request"):
+        app.before_request(lambda: None)
+    with pytest.raises(AssertionError, match="add_url_rule"):
+        app.add_url_rule("/b", "b", lambda: "")
+
+
+def test_one_endpoint_has_one_view(app: Samovar) -> None:
+    app.add_url_rule("/", "x", lambda: "")
+    with pytest.raises(AssertionError, match="another view"):
+        app.add_url_rule("/b", "x", lambda: "")
+
+
+async def test_a_rule_without_a_view_is_a_500_that_names_it(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+    app.add_url_rule("/", "ghost")
+    assert (await app.test_client().get("/")).status_code == 500
+    assert "'ghost' has a rule and no view" in caplog.text
+
+
+async def test_endpoint_decorator_gives_the_view_later(app: Samovar) -> None:
+    app.add_url_rule("/", "late")
+    app.endpoint("late")(lambda: "here")
+    assert await text(app) == "here"
+
+
+async def test_steps_may_be_overridden() -> None:
+    class Mine(Samovar):
+        async def dispatch_request(self, context: Any = None) -> Any:
+            return f"<{await super().dispatch_request(context)}>"
+
+    app = Mine(__name__, static_folder=None)
+    app.add_url_rule("/", "index", lambda: "x")
+    assert await text(app) == "<x>"
+
+
+async def test_middleware_wraps_asgi_app(app: Samovar) -> None:
+    inner = app.asgi_app
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        scope["path"] = "/real"
+        await inner(scope, receive, send)
+
+    app.asgi_app = middleware  # type: ignore[method-assign]
+    app.add_url_rule("/real", "real", lambda: "real")
+    assert await text(app, "/fake") == "real"
+
+
+async def test_an_unknown_scope_is_an_error(app: Samovar) -> None:
+    with pytest.raises(RuntimeError, match="'telnet'"):
+        await app({"type": "telnet"}, Wire(app).inbox.get, Wire(app).send)
+
+
+def test_method_shortcuts_take_no_methods(app: Samovar) -> None:
+    with pytest.raises(TypeError, match="one method"):
+        app.get("/", methods=["POST"])
+    with pytest.raises(TypeError, match="list"):
+        app.route("/", methods="POST")(lambda: "")
+
+
+async def test_url_value_preprocessors_and_defaults(app: Samovar) -> None:
+    @app.url_value_preprocessor
+    def take_language(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        g.lang = (values or {}).pop("lang", None)
+
+    @app.url_defaults
+    def give_language(endpoint: str, values: dict[str, Any]) -> None:
+        values.setdefault("lang", g.lang)
+
+    @app.get("/<lang>/x")
+    async def view() -> str:
+        return app.url_for("view")
+
+    assert await text(app, "/de/x") == "/de/x"
