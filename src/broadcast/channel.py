@@ -35,7 +35,7 @@ from .backend import Backend, Page, Record, Retention
 from .counters import Counters
 from .message import Event, Gap, Message, Position
 from .recovery import Woven, doubtful, weave
-from .retry import delays
+from .retry import Signal, delays
 from .timeline import GAP_SIZE, Entry, Stretch, Timeline
 
 T = TypeVar("T")
@@ -139,7 +139,7 @@ class Channel:
     """
 
     __slots__ = (
-        "_again", "_buffer", "_linger", "_port", "_reads", "_sync", "_waiters",
+        "_again", "_buffer", "_changed", "_linger", "_port", "_reads", "_sync",
         "attachment", "follows", "live", "name", "quiet", "state", "timeline",
     )  # fmt: skip
 
@@ -157,7 +157,7 @@ class Channel:
         self._linger: asyncio.TimerHandle | None = None
         self._sync: asyncio.Task[None] | None = None
         self._reads: dict[object, asyncio.Task[Any]] = {}
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._changed = Signal()
 
     def __repr__(self) -> str:
         return f"<Channel {self.name} {self.state.value} at {self.last} follows={len(self.follows)}>"
@@ -212,7 +212,7 @@ class Channel:
         self._cancel_linger()
         self._stop_tasks()
         self._buffer.clear()
-        self._wake()
+        self._changed.wake()
         self._port.leave(self)
 
     def _cancel_linger(self) -> None:
@@ -237,21 +237,10 @@ class Channel:
         Raises:
             BackendUnavailable: the channel left instead.
         """
-        loop = asyncio.get_running_loop()
         while not self.flows:
             if self.state is State.LEFT:
                 raise BackendUnavailable(f"channel {self.name!r} was given up before it was attached")
-            waiter = loop.create_future()
-            self._waiters.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.discard(waiter)
-
-    def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            await self._changed.wait()
 
     # --- what the backend says --------------------------------------------------------------------------------------
 
@@ -270,6 +259,7 @@ class Channel:
                 return None
         self._port.counters.resyncs += self.state is State.RESYNC
         self.attachment += 1
+        self._changed.wake()
         self._port.look(self)
 
     def detached(self) -> None:
@@ -344,7 +334,7 @@ class Channel:
     def _go_on(self) -> None:
         """Everything is joined: flow."""
         self._move(State.LIVE)
-        self._wake()
+        self._changed.wake()
         if not self.follows:
             self.leave()
 
@@ -542,5 +532,5 @@ class Channel:
                 logger.debug("channel %s: %s; trying again in %.2f s", self.name, error, delay)
             except Exception:
                 logger.exception("channel %s: the backend failed; trying again in %.2f s", self.name, delay)
-            await asyncio.sleep(delay)
+            await self._changed.wait(delay)
         raise AssertionError("delays() does not end")

@@ -22,7 +22,7 @@ from .codec import JSONCodec, decode, now_ms
 from .counters import Counters
 from .message import Gap, Message, Position
 from .names import PRESENCE_PREFIX
-from .retry import delays
+from .retry import Signal, delays
 
 T = TypeVar("T")
 SYNC_AT_ONCE = 64  # reads of history in flight
@@ -71,6 +71,7 @@ class Channels:
         self.table.clear()
         self._to_tie: set[str] = set(self._attached)  # what a life before this one left attached
         self._to_look: set[str] = set()
+        self._looking = Signal()
         self._ties: asyncio.Task[None] | None = None
         self._looks: asyncio.Task[None] | None = None
         self._timers: set[asyncio.TimerHandle] = set()
@@ -141,6 +142,8 @@ class Channels:
         self._to_look.add(channel.name)
         if self._looks is None or self._looks.done():
             self._looks = self.start(self._ask_heads(), "heads")
+        else:
+            self._looking.wake()
 
     def leave(self, channel: Channel) -> None:
         """Forget the channel and detach it soon."""
@@ -192,7 +195,7 @@ class Channels:
                 level = logging.DEBUG if isinstance(error, BackendUnavailable) else logging.ERROR
                 logger.log(level, "heads of %d channels: %r; asking again", len(asked), error)
                 self._to_look |= asked.keys()
-                await asyncio.sleep(next(waits))
+                await self._looking.wait(next(waits))
 
     # --- the backend's receiver -------------------------------------------------------------------------------------
 

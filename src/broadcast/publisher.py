@@ -72,7 +72,7 @@ class Publisher:
         why: Exception | None = None
         try:
             async with asyncio.timeout(self.timeout):
-                for delay in delays():
+                for delay in delays(most=0.5):
                     try:
                         trying = True
                         return await attempt()

@@ -1,0 +1,148 @@
+"""A broker that can be cut off: the memory backend, really used, with faults between it and one hub."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
+
+from samovar.backends.memory import Broker, MemoryBackend
+from samovar.broadcast import Accepted, Health, Member, Page, Position, Receiver, Record, Retention, State
+from samovar.errors import BackendUnavailable
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FaultyBackend(MemoryBackend):
+    """One hub's link to a broker that others reach undisturbed.
+
+    While it is ``cut`` live records are lost, calls raise BackendUnavailable, and attaching is remembered only. Each call
+    that talks to the broker takes ``turns`` turns of the loop before it acts and as many after.
+    """
+
+    waits: ClassVar[bool] = True
+    checks: ClassVar[bool] = True
+
+    def __init__(self, broker: Broker | None = None, *, turns: int = 0) -> None:
+        super().__init__(broker)
+        self.turns = turns
+        self.is_cut = False
+        self.drop: Callable[[Record], bool] = lambda record: False
+        self.fail: dict[str, list[Exception | None]] = {}
+        self.calls: list[tuple[str, Any]] = []
+        self._wanted: dict[str, None] = {}
+        self._outer: Receiver | None = None
+
+    # --- the link ---------------------------------------------------------------------------------------------------
+
+    def bind(self, receiver: Receiver) -> None:
+        self._outer = receiver
+        super().bind(self)
+
+    def cut(self) -> None:
+        """Lose the link, and say so."""
+        self.is_cut = True
+        self.outer.detached(None, "cut")
+        self.outer.health(Health(State.DOWN, reason="cut"))
+
+    def restore(self) -> None:
+        """The link is back; what was attached before is attached again."""
+        self.is_cut = False
+        self.outer.health(Health(State.UP, generation=2))
+        self.outer.attached(tuple(self._wanted))
+
+    @property
+    def outer(self) -> Receiver:
+        assert self._outer is not None
+        return self._outer
+
+    # As the broker's receiver it stands between the broker and the hub.
+
+    def attached(self, channels: Collection[str]) -> None:
+        if not self.is_cut:
+            self.outer.attached(channels)
+
+    def detached(self, channels: Collection[str] | None, why: str) -> None:
+        self.outer.detached(channels, why)
+
+    def health(self, health: Health) -> None:
+        self.outer.health(health)
+
+    def message(self, record: Record) -> None:
+        if not self.is_cut and not self.drop(record):
+            self.outer.message(record)
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    async def _pass(self, name: str, detail: Any = None) -> None:
+        """Take time, note the call, and fail if that is planned or the link is cut."""
+        self.calls.append((name, detail))
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        if self.is_cut:
+            raise BackendUnavailable("cut")
+        if planned := self.fail.get(name):
+            error = planned.pop(0)
+            if error is not None:
+                raise error
+
+    async def _back(self) -> None:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+
+    def count(self, name: str) -> int:
+        """How often *name* was called."""
+        return sum(call == name for call, _ in self.calls)
+
+    async def publish(self, channel: str, envelope: bytes, **options: Any) -> Accepted:
+        await self._pass("publish", options["id"])
+        accepted = await super().publish(channel, envelope, **options)
+        await self._pass("published", options["id"])
+        return accepted
+
+    async def publish_many(
+        self, records: Sequence[tuple[str, bytes, str, Retention | None]], *, dedupe_seconds: float = 300.0
+    ) -> list[Accepted]:
+        await self._pass("publish_many", [id for _, _, id, _ in records])
+        return [
+            await MemoryBackend.publish(
+                self, channel, envelope, id=id, retention=retention, dedupe_seconds=dedupe_seconds
+            )
+            for channel, envelope, id, retention in records
+        ]
+
+    async def attach(self, channels: Collection[str]) -> None:
+        self._wanted.update(dict.fromkeys(channels))
+        self.calls.append(("attach", tuple(channels)))
+        await self._back()
+        await super().attach([channel for channel in channels if channel in self._wanted])
+
+    async def detach(self, channels: Collection[str]) -> None:
+        for channel in channels:
+            self._wanted.pop(channel, None)
+        self.calls.append(("detach", tuple(channels)))
+        await super().detach(channels)
+
+    async def history(self, channel: str, **options: Any) -> Page:
+        await self._pass("history", channel)
+        page = await super().history(channel, **options)
+        await self._back()
+        return page
+
+    async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
+        await self._pass("heads", tuple(channels))
+        heads = await super().heads(channels, create=create)
+        await self._back()
+        return heads
+
+    async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
+        await self._pass("touch", channel)
+        return await super().touch(channel, members, lease=lease)
