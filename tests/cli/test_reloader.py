@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import urllib.request
 from collections.abc import Callable
@@ -48,8 +49,6 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def touch(path: Path, times: list[int] = [0]) -> None:  # noqa: B006  (a counter, so that each change is later)
-    import os
-
     times[0] += 1
     path.parent.mkdir(exist_ok=True)
     path.touch()
@@ -125,3 +124,17 @@ def test_an_app_that_breaks_waits_for_the_next_change(tmp_path: Path) -> None:
         assert read(url) == "AGAIN"
     finally:
         served.process.stop()
+
+
+def test_a_ctrl_c_of_the_terminal_ends_both_processes(tmp_path: Path) -> None:
+    write(tmp_path, APP)
+    served = Served("run", "--reload", "--port", "0", folder=tmp_path)
+    try:
+        url = served.wait()
+        os.killpg(served.process.pid, signal.SIGINT)  # as a terminal does: to the supervisor and to its child
+        assert served.process.wait(6) == 0
+        with pytest.raises(OSError):
+            read(url)
+    finally:
+        served.process.stop()
+    assert "Traceback" not in served.process.output()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -29,7 +30,7 @@ app.config.from_prefixed_env()
 async def index():
     loop = type(asyncio.get_running_loop()).__module__
     return {"debug": app.debug, "loop": loop, "word": os.environ.get("WORD"),
-            "client": (request.scope["client"] or [None])[0], "scheme": request.scheme, "state": sorted(request.scope["state"])}
+            "client": (request.scope["client"] or [None])[0], "scheme": request.scheme}
 
 @app.websocket("/ws")
 async def ws():
@@ -138,6 +139,18 @@ def test_an_app_that_does_not_start_is_shown_with_its_cause(folder: Path) -> Non
     assert failed.returncode == 1
     assert "LookupError: no tea" in failed.stderr
     assert "Error: start-up of the app failed" in failed.stderr
+
+
+def test_a_start_up_that_hangs_can_be_interrupted(folder: Path) -> None:
+    (folder / "app.py").write_text(
+        APP
+        + "\n@app.before_serving\nasync def hang():\n    print('hangs', flush=True)\n    await asyncio.sleep(60)\n"
+    )
+    served = Served("run", "--port", "0", folder=folder)
+    served.process.wait_until(lambda: "hangs" in served.process.output(), what="hook that hangs")
+    served.process.signal(signal.SIGINT)
+    assert served.process.wait(5) == 0
+    assert served.process.output() == "hangs\n"
 
 
 def test_settings_come_from_the_environment(serve: Callable[..., Served]) -> None:
@@ -264,7 +277,18 @@ async def main():
     async def end():
         stop.set()
         return {}
-    await app.run_task(port=0, shutdown_trigger=stop.wait)
+    @app.after_serving
+    async def after():
+        print("after_serving ran", flush=True)
+    serving = app.run_task(port=0, shutdown_trigger=stop.wait)
+    if sys.argv[1] == "task":
+        await serving
+    else:
+        task = asyncio.create_task(serving)
+        await stop.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        print("cancelled:", task.cancelled())
     print("went on")
 
 if sys.argv[1] == "run":
@@ -297,11 +321,18 @@ def test_app_run_serves_until_a_signal(script: Path) -> None:
     assert served.process.stop() == 0
 
 
-def test_run_task_ends_by_its_trigger_and_the_caller_goes_on(script: Path) -> None:
-    served = run_script(script, "task")
+@pytest.mark.parametrize("how", ["task", "cancel"])
+def test_run_task_ends_by_its_trigger_or_a_cancellation_and_the_caller_goes_on(
+    script: Path, how: str
+) -> None:
+    served = run_script(script, how)
     get(f"{served.wait()}/stop")
     assert served.process.wait(10) == 0
-    assert served.process.output().endswith("went on\n")
+    ending = {
+        "task": "after_serving ran\nwent on\n",
+        "cancel": "after_serving ran\ncancelled: True\nwent on\n",
+    }
+    assert served.process.output().endswith(ending[how])
 
 
 def test_app_run_does_nothing_while_the_command_imports_the_app(folder: Path) -> None:

@@ -148,10 +148,25 @@ async def _serve_started(
             open_browser(url)
 
     try:
-        await server.serve(sock, started=started, stop=stop.event)
+        async with Scope(
+            "server", on_error=lambda task, error: None
+        ) as scope:  # awaiting it raises its error
+            serving = scope.start(server.serve(sock, started=started, stop=stop.event), name=server.name)
+            await _watch_over(serving, stop)
     finally:
         stop.request()  # also when the server failed: the app's long tasks must not outlive it
         await lifespan.shutdown()
+
+
+async def _watch_over(serving: asyncio.Task[None], stop: Stop) -> None:
+    """Wait for the server; a cancellation of the caller stops it in order instead of tearing it down."""
+    try:
+        await asyncio.wait({serving})
+    except asyncio.CancelledError:
+        stop.request()
+        await asyncio.wait({serving})
+        raise
+    await serving
 
 
 async def _start(lifespan: Lifespan, stop: Stop) -> bool:
