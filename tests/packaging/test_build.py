@@ -81,7 +81,8 @@ def test_the_sdist_has_what_a_packager_needs(built: Built) -> None:
 
 def test_the_sdist_builds_the_same_wheel(built: Built, tmp_path: Path) -> None:
     with tarfile.open(built.sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
+        archive.extractall(tmp_path)
     (tree,) = tmp_path.iterdir()
     uv("build", "--quiet", "--wheel", "--out-dir", tmp_path / "out", cwd=tree)
     (wheel,) = (tmp_path / "out").glob("*.whl")
