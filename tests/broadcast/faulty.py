@@ -24,8 +24,8 @@ class Clock:
 class FaultyBackend(MemoryBackend):
     """One hub's link to a broker that others reach undisturbed.
 
-    While it is ``cut`` live records are lost, calls raise BackendUnavailable, and attaching is remembered only. Each call
-    that talks to the broker takes ``turns`` turns of the loop before it acts and as many after.
+    While it is ``cut`` live records are lost, calls raise BackendUnavailable, and attaching is remembered only. Each
+    call that talks to the broker takes ``turns`` turns of the loop before it acts and as many after.
     """
 
     waits: ClassVar[bool] = True

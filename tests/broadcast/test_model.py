@@ -57,7 +57,9 @@ class Checker:
                     self.gaps += 1
                 case Message():
                     before, position = at[event.channel], event.position
-                    assert position == Position(before.epoch, before.offset + 1), f"{position} follows {before}"
+                    assert position == Position(before.epoch, before.offset + 1), (
+                        f"{position} follows {before}"
+                    )
                     assert self.truth[(event.channel, position.epoch, position.offset)] == event.data
                     at[event.channel] = position
         for channel, first in opened.items():
@@ -158,7 +160,8 @@ class Life:
 
     async def step(self) -> None:
         do = self.random.choices(
-            (self.publish, self.join, self.read, self.part, self.fault, self.clear), weights=(8, 3, 8, 1, 1, 0.5)
+            (self.publish, self.join, self.read, self.part, self.fault, self.clear),
+            weights=(8, 3, 8, 1, 1, 0.5),
         )[0]
         await do()
         for _ in range(self.random.randrange(4)):
