@@ -91,8 +91,7 @@ async def watch_machine() -> None:
 async def watch_traffic() -> None:
     meter = Meter(time.monotonic())
     async for _ in every(1.0):
-        stats = hub.stats()
-        rates = meter.rates(time.monotonic(), requests=traffic.requests, messages=stats["delivered"])
+        rates = meter.rates(time.monotonic(), requests=traffic.requests, messages=hub.stats()["published"])
         point = {"t": time.time_ns() // 1_000_000, **rates, "clients": traffic.clients()}
         await tell("traffic", point)
 
@@ -244,8 +243,8 @@ async def post() -> Response:
     text = tidy(str(given.get("text", "")), MAX_TEXT + 1)
     if not 1 <= len(text) <= MAX_TEXT:
         raise BadRequest(f"text has 1 to {MAX_TEXT} characters, not {'none' if not text else 'more'}")
-    author = person()
-    author["name"] = tidy(str(given.get("name", "")), MAX_NAME) or author["name"]
+    name = tidy(str(given.get("name", "")), MAX_NAME)
+    author = {"name": name, "hue": hue(name)} if name else person()
     said = {"kind": "post", "text": text, **author}
     published = await hub.publish("feed", said, user=session.get("visitor"))
     return answer({"id": published.id, "cursor": str(published.position), **said}, 201)

@@ -108,12 +108,47 @@ async def test_a_cut_in_the_middle_of_a_burst_loses_nothing(
     await views[1].says("all", "live")
     burst = asyncio.gather(*(post(dashboard, 10) for _ in range(10)))
     for _ in range(3):
-        accepted = proxy.accepted
-        proxy.cut()
-        await until(lambda seen=accepted: proxy.accepted > seen, "somebody back after the cut", timeout=15)
+        await cut_and_return(proxy)
     ids = {id for some in await burst for id in some}
     kept = await history(dashboard, "feed", await views[0].since("feed"))
     assert set(kept) == ids
     for view in views:
         await view.has_received("feed", kept[-1])
         assert await view.received("feed") == kept
+
+
+async def cut_and_return(proxy: Proxy) -> None:
+    """Reset every connection and wait until somebody is back."""
+    accepted = proxy.accepted
+    proxy.cut()
+    await until(lambda: proxy.accepted > accepted, "somebody back after the cut", timeout=15)
+
+
+IMPATIENT = """() => {
+  const [charts, feed] = window.dashboard.lines;
+  Object.assign(charts.env, { silence: 2 });
+  Object.assign(feed.env, { ping: 0.5, pong: 1.5 });
+}"""
+
+
+async def test_a_line_that_hangs_half_open_is_noticed_and_opened_anew(
+    dashboard: AppServer, open_view: Opener, tcp_proxy: Callable[[int], Awaitable[Proxy]]
+) -> None:
+    proxy = await tcp_proxy(dashboard.port)
+    view = await open_view(f"http://127.0.0.1:{proxy.port}/")
+    await view.page.evaluate(IMPATIENT)
+    (first,) = await post(dashboard, 1)
+    await view.has_received("feed", first)
+    await view.has_points(2)
+    proxy.stall()
+    await view.says("charts", "cut off: nothing heard for 2 s")
+    await view.says("feed", "cut off: no answer to a ping in 1.5 s")
+    (during,) = await post(dashboard, 1)
+    proxy.restore()
+    await view.has_received("feed", during)
+    await view.says("feed", "resumed, 1 post caught up, nothing missed")
+    await view.says("charts", "caught up, nothing missed")
+    for channel in ("machine", "feed"):
+        received = await view.received(channel)
+        kept = await history(dashboard, channel, await view.since(channel))
+        assert received == kept[: len(received)]

@@ -20,7 +20,7 @@ def node(request: pytest.FixtureRequest) -> Found:
 
 def test_the_clients_own_tests_pass(node: Found) -> None:
     files = sorted(HERE.glob("*.test.mjs"))
-    command = [node.path, "--test", "--test-reporter=tap", *files]
+    command: list[str | Path] = [node.path, "--test", "--test-reporter=tap", *files]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr
     passed = int(result.stdout.rpartition("# pass ")[2].split()[0])

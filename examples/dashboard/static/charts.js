@@ -242,8 +242,8 @@ export class Chart {
   fillUnder(path) {
     const { pen, colours, height } = this;
     const shade = pen.createLinearGradient(0, TOP, 0, height - BOTTOM);
-    shade.addColorStop(0, `color-mix(in srgb, ${colours.lines[0]} 20%, transparent)`);
-    shade.addColorStop(1, `color-mix(in srgb, ${colours.lines[0]} 2%, transparent)`);
+    shade.addColorStop(0, `${colours.lines[0]}33`);
+    shade.addColorStop(1, `${colours.lines[0]}05`);
     pen.lineTo(path.at(-1)[0], height - BOTTOM);
     pen.lineTo(path[0][0], height - BOTTOM);
     pen.closePath();

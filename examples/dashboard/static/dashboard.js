@@ -43,6 +43,9 @@ const CHANNELS = {
       }
     },
     gap: () => machine.missing(),
+    door(door) {
+      stage.bundle = door === "poll" ? 900 : 0;
+    },
   },
   traffic: { message: (point, late) => traffic.add(point, late), gap: () => traffic.missing() },
   feed: {
@@ -68,7 +71,10 @@ function open(doors, channels, line, options) {
       },
       ongap: (gap) => CHANNELS[channel].gap(gap),
       onpresence: (members) => people.show(members),
-      onstatus: (status) => line.show(channel, status),
+      onstatus(status) {
+        line.show(channel, status);
+        CHANNELS[channel].door?.(status.door);
+      },
     });
   }
   return connection;
@@ -101,7 +107,7 @@ async function askWhoIsHere() {
   }
 }
 setInterval(askWhoIsHere, 5000);
-setTimeout(askWhoIsHere, 500);
+setTimeout(askWhoIsHere, 1500); // a poller is counted from its second poll on
 
 sendQuietly($("[data-say]"), $("[data-problem]"), () => {
   $("#text").value = "";

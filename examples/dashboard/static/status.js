@@ -10,16 +10,20 @@ const WORST_FIRST = ["closed", "waiting", "connecting", "gap", "resumed", "live"
 /** @typedef {import("samovar").Status} Status */
 
 export class Line {
-  /** @param {HTMLElement} element */
-  constructor(element) {
+  /**
+   * @param {HTMLElement} element
+   * @param {{every: (ms: number, call: () => void) => void, now: () => number}} [time]
+   */
+  constructor(element, time = { every: (ms, call) => setInterval(call, ms), now: Date.now }) {
     this.element = element;
+    this.time = time;
     this.noun = element.dataset.noun;
     this.door = element.querySelector("[data-door]");
     this.says = element.querySelector("[data-says]");
     this.countdown = element.querySelector("[data-countdown]");
     /** @type {Map<string, Status>} */
     this.statuses = new Map();
-    setInterval(() => this.count(), 250);
+    time.every(250, () => this.count());
   }
 
   /**
@@ -46,6 +50,7 @@ export class Line {
   /** @param {string} state */
   words(state) {
     const all = [...this.statuses.values()];
+    const these = all.filter((status) => status.state === state);
     const caughtUp = all.reduce((sum, status) => sum + status.caughtUp, 0);
     switch (state) {
       case "live":
@@ -53,11 +58,11 @@ export class Line {
       case "resumed":
         return `resumed, ${counted(caughtUp, this.noun)} caught up, nothing missed`;
       case "gap":
-        return this.gapWords(all.filter((status) => status.state === "gap"));
+        return this.gapWords(these);
       case "waiting":
-        return `cut off: ${reason(all)}`;
+        return `cut off: ${reason(these)}`;
       case "closed":
-        return `closed: ${reason(all)}`;
+        return `closed: ${reason(these)}`;
       default:
         return all.some((status) => status.reason) ? "cut off, coming back" : "connecting";
     }
@@ -73,7 +78,7 @@ export class Line {
   /** The seconds until the next try, outside of what screen readers announce. */
   count() {
     const [waiting] = [...this.statuses.values()].filter(({ state }) => state === "waiting");
-    const left = waiting ? Math.max(0, Math.ceil((waiting.retryAt - Date.now()) / 1000)) : null;
+    const left = waiting ? Math.max(0, Math.ceil((waiting.retryAt - this.time.now()) / 1000)) : null;
     this.countdown.textContent = left === null ? "" : `, next try in ${left} s`;
   }
 }

@@ -30,6 +30,7 @@ const defaults = () => ({
   openLimit: 10, // seconds until the first word, then the try counts as failed
   silence: 0, // seconds without a frame after which the line counts as dead; 0: no limit (quiet channels are fine)
   ping: 0, // seconds between pings on a quiet websocket; 0: none (the route must answer {"ping":1})
+  pong: 10, // seconds an answer to a ping may take, then the line counts as dead
   pollLimit: 60, // seconds a long-poll request may take, above the server's own limit
   pace: 0, // seconds between two long-poll requests, so that a busy channel is read in bundles
   firstPoll: "", // query by which the route answers the first request at once; without it, it may wait as any other

@@ -5,9 +5,6 @@ import { readFrame, kindOf } from "./frames.js";
 /** Close codes after which coming back is of no use: done, refused, or not understood (RFC 6455 section 7.4 and ours). */
 export const FINAL = new Set([1000, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4404]);
 
-/** Seconds an answer to a ping may take. */
-export const PONG_LIMIT = 10;
-
 /**
  * Open a websocket.
  * @param {() => string} address the URL with the cursor, asked when it is needed
@@ -33,9 +30,9 @@ export function openWebsocket(address, callbacks, env) {
   function ping() {
     socket.send('{"ping":1}');
     timer = env.setTimeout(() => {
-      finish({ reason: `no answer to a ping in ${PONG_LIMIT} s` });
+      finish({ reason: `no answer to a ping in ${env.pong} s` });
       socket.close();
-    }, PONG_LIMIT * 1000);
+    }, env.pong * 1000);
   }
 
   /** Anything heard shows that the line works: the next ping is due so much later. */
