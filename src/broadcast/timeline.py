@@ -133,12 +133,12 @@ class Timeline:
 
     def newest(self, count: int) -> Position | None:
         """The place after which the newest *count* messages follow; None when fewer are here and history has more."""
+        if count == 0:
+            return self.last
         found = 0
         for entry in reversed(self._entries):
             if isinstance(entry.event, Message):
                 found += 1
                 if found >= count:
                     return Position(self.epoch, entry.prev)
-        if count == 0:
-            return self.last
         return Position(self.epoch, self.base) if self.floor >= self.base else None
