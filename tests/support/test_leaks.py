@@ -97,3 +97,25 @@ def test_every_leak_fails_its_own_test_and_is_named(tmp_path: Path) -> None:
     # The context left inside a task fails the test itself, the rest is found when its fixtures have ended.
     assert "1 failed, 8 passed, 7 errors" in output
     assert "ERROR test_inner.py::test_clean" not in output
+
+
+REAL_CONTEXTS = """
+from samovar import Samovar
+
+def test_sync():
+    Samovar("tea").app_context().push()
+
+async def test_async():
+    Samovar("tea").test_request_context("/cup").push()
+
+async def test_clean():
+    async with Samovar("tea").app_context():
+        pass
+"""
+
+
+def test_the_package_s_own_contexts_are_found(tmp_path: Path) -> None:
+    code, output = run_inner(tmp_path, REAL_CONTEXTS)
+    assert code == 1, output
+    assert output.count("a samovar context is still pushed: ") == 2
+    assert "1 failed, 2 passed, 1 error" in output
