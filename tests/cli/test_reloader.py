@@ -13,7 +13,7 @@ import pytest
 from samovar.core.cli import reloader
 from samovar.core.cli.reloader import StatPoller, is_watched
 
-from .helpers import Served
+from .helpers import Served, samovar
 
 APP = """
 from samovar import Samovar
@@ -124,6 +124,12 @@ def test_an_app_that_breaks_waits_for_the_next_change(tmp_path: Path) -> None:
         assert read(url) == "AGAIN"
     finally:
         served.process.stop()
+
+
+def test_a_wrong_command_line_is_not_tried_again(tmp_path: Path) -> None:
+    failed = samovar("--app", "nowhere", "run", "--reload", "--port", "0", folder=tmp_path)
+    assert failed.returncode == 2
+    assert failed.stderr.count("no module 'nowhere'") == 1
 
 
 def test_a_ctrl_c_of_the_terminal_ends_both_processes(tmp_path: Path) -> None:

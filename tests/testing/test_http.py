@@ -9,7 +9,7 @@ from werkzeug.datastructures import FileStorage
 
 from samovar.core.testing import HTTPDisconnectError, TestClient
 
-from .apps import Recorder, answer, echo, read_body
+from .apps import Recorder, answer, echo, read_body, ticker
 
 
 async def seen(client: TestClient, path: str, **kwargs: Any) -> Any:
@@ -146,6 +146,11 @@ async def test_an_app_that_never_answers_costs_the_time_limit_and_leaves_no_task
         await TestClient(app, timeout=0.05).get("/x")
     assert app.ended == ["cancelled"]
     assert asyncio.all_tasks() == before
+
+
+async def test_a_response_without_end_costs_the_time_limit_once() -> None:
+    with pytest.raises(TimeoutError, match=r"the response did not end in time \(\d+ bytes read\)"):
+        await TestClient(ticker, timeout=0.1).get("/")
 
 
 async def test_an_app_that_returns_without_an_answer_is_told_apart() -> None:

@@ -94,6 +94,32 @@ async def test_a_close_by_the_app_has_code_and_reason_and_stays() -> None:
         assert await ws.wait_closed() == 4403
 
 
+async def test_after_a_close_of_its_own_the_test_cannot_go_on() -> None:
+    async with client_of(echo).websocket("/", scope_base={"left": []}) as ws:
+        await ws.send("1")
+        assert await ws.receive() == "1"
+        await ws.close(4001, "bye")
+        with pytest.raises(WebsocketDisconnectError) as closed:
+            await ws.receive()
+        assert closed.value.code == 4001
+        with pytest.raises(WebsocketDisconnectError):
+            await ws.send("2")
+
+
+async def test_waiting_for_a_close_that_never_comes_ends_although_messages_do() -> None:
+    async def chatty(scope: Any, receive: Any, send: Any) -> None:
+        await send(ACCEPT)
+        while not stop.is_set():
+            await send({"type": "websocket.send", "text": "x"})
+            await asyncio.sleep(0.001)
+
+    stop = asyncio.Event()
+    async with client_of(chatty, timeout=0.1).websocket("/") as ws:
+        with pytest.raises(TimeoutError):
+            await ws.wait_closed()
+        stop.set()
+
+
 async def test_a_close_before_accept_is_a_403_as_a_browser_sees_it() -> None:
     async def rejecting(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.close", "code": 4403})

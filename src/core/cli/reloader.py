@@ -23,6 +23,7 @@ from .listeners import bind
 CHILD = "SAMOVAR_RELOADED"  # "fd:generation", set by the supervisor for its child
 INTERVAL = 0.5  # seconds between two looks at the files, and at the child
 STOP_TIMEOUT = 3.0  # seconds a child gets to stop; it promises two
+FINAL = (0, 2)  # exit codes that no change of a file undoes: it ended well, or the command line is wrong
 SUFFIXES = frozenset({".py", ".toml"})
 IGNORED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
 
@@ -109,8 +110,8 @@ class Supervisor:
                     click.echo(f"Restarting: {', '.join(sorted(changed)[:3])} changed", err=True)
                     self._stop(child)
                     child = self._start()
-                elif child.poll() == 0:
-                    return 0
+                elif child.poll() in FINAL:
+                    return child.returncode
                 elif child.returncode is not None and not with_changes.waiting:
                     click.echo("The app ended; it is started again after the next change", err=True)
                     with_changes.waiting = True

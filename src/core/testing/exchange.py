@@ -12,7 +12,7 @@ sends is dropped without an error, as Hypercorn does (uvicorn raises on some of 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import groupby
 from typing import Any, Self
@@ -171,7 +171,15 @@ class Exchange:
             async with asyncio.timeout(limit):
                 await self._until(condition)
         except TimeoutError:
-            raise TimeoutError(f"{self.label}: waited {limit:g} s for {what}; {self.story()}") from None
+            raise TimeoutError(
+                f"{self.label}: waited {round(limit, 2):g} s for {what}; {self.story()}"
+            ) from None
+
+    def countdown(self, timeout: float | None = None) -> Callable[[], float]:
+        """Start a time limit for several waits together; the returned function says what is left, in seconds."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + (self.timeout if timeout is None else timeout)
+        return lambda: max(0.0, end - clock())
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -184,10 +192,6 @@ class Exchange:
         told = ", ".join(kind if count == 1 else f"{kind} x{count}" for kind, count in runs)
         state = "has returned" if self.returned else "is still running"
         return f"the app had sent {told or 'nothing'} and {state}"
-
-    def counts(self) -> Counter[str]:
-        """How many messages of each type the app has sent, among the last 200."""
-        return Counter(self._seen)
 
     def raise_error(self) -> None:
         """Raise what the app raised, if it did; it then counts as told."""

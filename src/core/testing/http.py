@@ -119,6 +119,7 @@ class TestHTTPConnection:
         self._exchange = Exchange(
             app, scope, label=label, timeout=timeout, window=window, on_send=self._on_send
         )
+        self.countdown = self._exchange.countdown
         self._request_complete = False
         self._complete = False  # the last body message has been read
         self._rest: list[bytes] = []  # read on leaving, for as_response
@@ -220,10 +221,15 @@ class TestHTTPConnection:
         return make_response(self._app, rest, self.status_code, self.headers or Headers())
 
     async def _read_rest(self, timeout: float | None = None) -> list[bytes]:
-        await self.start(timeout)
+        left = self._exchange.countdown(timeout)  # for all of it: a stream without end must not hold the test
+        await self.start(left())
         chunks = []
         while not self._complete:
-            chunks.append(await self.receive(timeout))
+            try:
+                chunks.append(await self.receive(left()))
+            except TimeoutError as error:
+                read = sum(map(len, chunks))
+                raise TimeoutError(f"the response did not end in time ({read} bytes read): {error}") from None
         return chunks
 
     async def _next(self, what: str, timeout: float | None) -> ASGIMessage:

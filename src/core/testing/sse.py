@@ -6,7 +6,6 @@ and shares nothing with the code that writes events, so that each can find the o
 
 from __future__ import annotations
 
-import asyncio
 from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Callable
@@ -145,7 +144,6 @@ class TestSSEConnection:
         self.connection = TestHTTPConnection(app, scope, timeout=timeout, window=window)
         self.parser = EventStreamParser()
         self.ended = False
-        self._timeout = timeout
         self._events: deque[ReceivedEvent] = deque()
         self._comments_read = 0
 
@@ -241,15 +239,16 @@ class TestSSEConnection:
             EventStreamError, HTTPDisconnectError, TimeoutError: as :meth:`receive`.
         """
         await self._check()
-        limit = self._timeout if timeout is None else timeout
-        clock = asyncio.get_running_loop().time
-        end = clock() + limit
+        left = self.connection.countdown(timeout)
+        limit = left()
         while not condition():
             try:
-                await self._read(max(0.0, end - clock()))
+                await self._read(left())
             except TimeoutError as error:
                 told = f"{len(self._events)} unread events, {self.parser.comment_count} comments"
-                raise TimeoutError(f"not within {limit:g} s of the event stream ({told}): {error}") from None
+                raise TimeoutError(
+                    f"not within {round(limit, 2):g} s of the event stream ({told}): {error}"
+                ) from None
 
     async def _read(self, timeout: float) -> None:
         if len(self._events) > KEPT:

@@ -175,10 +175,15 @@ class TestWebsocketConnection:
         self._go(ABNORMAL, "")
 
     async def wait_closed(self, timeout: float | None = None) -> int:
-        """Read until the app closes, throw away what comes before, and return the close code."""
+        """Read until the app closes, throw away what comes before, and return the close code.
+
+        Args:
+            timeout: the limit for all of it, in seconds.
+        """
+        left = self._exchange.countdown(timeout)
         while True:
             try:
-                await self.receive(timeout)
+                await self.receive(left())
             except WebsocketDisconnectError as closed:
                 return closed.code
 
@@ -219,7 +224,7 @@ class TestWebsocketConnection:
         elif kind == "websocket.http.response.start":
             await self._read_refusal(message, timeout)
         elif kind == "websocket.send":
-            return message["bytes"] if message.get("bytes") is not None else str(message["text"])
+            return bytes(message["bytes"]) if message.get("bytes") is not None else str(message["text"])
         return None
 
     async def _read_refusal(self, start: ASGIMessage, timeout: float | None) -> None:
