@@ -23,7 +23,6 @@ from .core.helpers import (
     abort,
     flash,
     get_flashed_messages,
-    get_template_attribute,
     make_push_promise,
     make_response,
     redirect,
@@ -53,7 +52,13 @@ from .core.signals import (
     websocket_started,
     websocket_tearing_down,
 )
-from .core.templating import render_template, render_template_string, stream_template, stream_template_string
+from .core.templating import (
+    get_template_attribute,
+    render_template,
+    render_template_string,
+    stream_template,
+    stream_template_string,
+)
 from .core.typing import ResponseReturnValue
 from .core.wrappers import Request, Response, Websocket
 from .errors import SamovarError

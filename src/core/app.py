@@ -7,8 +7,8 @@ import logging
 import os
 import sys
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -90,6 +90,7 @@ from .typing import (
     ResponseReturnValue,
     Scope,
     TeardownCallable,
+    WhileServingCallable,
 )
 from .utils import ensure_async, run_in_thread, run_sync
 from .wrappers.base import BaseRequestWebsocket, blueprint_names
@@ -188,8 +189,8 @@ class Samovar(Scaffold):
         self.shell_context_processors: list[Callable[[], dict[str, Any]]] = []
         self.before_serving_funcs: list[LifespanCallable] = []
         self.after_serving_funcs: list[LifespanCallable] = []
-        self.while_serving_gens: list[AsyncGenerator[None, None]] = []
-        self._while_serving_funcs: list[Callable[[], AsyncGenerator[None, None]]] = []
+        self.while_serving_gens: list[AsyncIterator[None]] = []
+        self._while_serving_funcs: list[WhileServingCallable] = []
         self.channels = ChannelAccess(self.ensure_async)
         self._open_doors()
         self._background: TaskScope | None = None
@@ -237,8 +238,8 @@ class Samovar(Scaffold):
     def auto_find_instance_path(self) -> str:
         """The folder ``instance`` beside the app's module or package."""
         folder = Path(self.root_path)
-        if "." in self.import_name or (folder / "__init__.py").exists():
-            folder = folder.parents[self.import_name.count(".")]
+        while (folder / "__init__.py").exists():
+            folder = folder.parent
         return str(folder / "instance")
 
     async def open_instance_resource(
@@ -331,6 +332,7 @@ class Samovar(Scaffold):
             if view_func is None:
                 raise ValueError(f"the rule {rule!r} needs an endpoint or a view")
             endpoint = endpoint_of(view_func)
+        self._add_view(endpoint, view_func)
         methods = self._methods(view_func, options)
         if provide_automatic_options is None:
             provide_automatic_options = getattr(view_func, "provide_automatic_options", None)
@@ -351,12 +353,14 @@ class Samovar(Scaffold):
                 **options,
             )
         )
+
+    def _add_view(self, endpoint: str, view_func: AnyCallable | None) -> None:
+        known = self.view_functions.get(endpoint)
+        if known is not None and view_func is not None and known != view_func:
+            raise AssertionError(
+                f"the endpoint {endpoint!r} has another view already: give one of them another endpoint="
+            )
         if view_func is not None:
-            known = self.view_functions.get(endpoint)
-            if known is not None and known != view_func:
-                raise AssertionError(
-                    f"the endpoint {endpoint!r} has another view already: give one of them another endpoint="
-                )
             self.view_functions[endpoint] = view_func
 
     def _methods(self, view_func: AnyCallable | None, options: dict[str, Any]) -> set[str]:
@@ -462,9 +466,7 @@ class Samovar(Scaffold):
         return func
 
     @setupmethod
-    def while_serving(
-        self, func: Callable[[], AsyncGenerator[None, None]]
-    ) -> Callable[[], AsyncGenerator[None, None]]:
+    def while_serving(self, func: WhileServingCallable) -> WhileServingCallable:
         """Have an async generator run to its one ``yield`` before the first request, and on after the last."""
         self._while_serving_funcs.append(func)
         return func
@@ -1436,13 +1438,14 @@ class _GivenBody:
         return None
 
 
-async def _finish(generator: AsyncGenerator[None, None]) -> None:
+async def _finish(generator: AsyncIterator[None]) -> None:
     """Let a ``while_serving`` generator run to its end."""
     try:
         await anext(generator)
     except StopAsyncIteration:
         return
-    await generator.aclose()
+    if inspect.isasyncgen(generator):
+        await generator.aclose()
     raise RuntimeError("a while_serving function yields once")
 
 

@@ -294,3 +294,31 @@ class ConfigAttribute:
 
     def __set__(self, instance: Any, value: Any) -> None:
         instance.config[self.name] = value
+
+
+PAGE = """# Settings
+
+Every setting of an app: `app.config["NAME"]`, or `SAMOVAR_NAME` in the environment after
+`app.config.from_prefixed_env()`. `from_object`, `from_pyfile`, `from_envvar`, `from_file` and `from_mapping` fill it
+too; only upper-case names count. Settings are read when they are used, so most may be changed while the app is built;
+change none after the first request.
+
+"""
+
+
+def page() -> str:
+    """The settings as a page of the documentation, ``docs/reference/config.md``."""
+    lines = ["| Setting | Default | Unit | Meaning |", "|---|---|---|---|"]
+    for setting in SETTINGS:
+        lines.append(
+            f"| `{setting.name}` | `{_shown(setting.default)}` | {setting.unit} | {setting.meaning} |"
+        )
+    return PAGE + "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return f"{value.days} days" if value.days else f"{value.total_seconds() / 3600:g} hours"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= KiB and value % KiB == 0:
+        return f"{value // MiB} MiB" if value % MiB == 0 else f"{value // KiB} KiB"
+    return repr(value)

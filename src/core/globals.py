@@ -56,7 +56,15 @@ class _Proxy:
         return getattr(context, self._slot)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._get_current_object(), name)
+        try:
+            target = self._get_current_object()
+        except ContextError as error:
+            if name.startswith(
+                "__"
+            ):  # tools that look around (inspect, doctest, pytest) ask every name for these
+                raise AttributeError(name) from error
+            raise
+        return getattr(target, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._get_current_object(), name, value)
@@ -210,9 +218,7 @@ class _GlobalsProxy(_Proxy):
 
     def __getattr__(self, name: str) -> Any:  # the hot road of ``g``: any name
         context = _get(None)
-        if context is None:
-            self._get_current_object()
-        return getattr(context.g, name)  # type: ignore[union-attr]  # None has just raised
+        return super().__getattr__(name) if context is None else getattr(context.g, name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._get_current_object()

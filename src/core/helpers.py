@@ -97,13 +97,6 @@ def redirect_response(location: str, code: int, response_class: type[Response]) 
     return response
 
 
-def get_template_attribute(template_name: str, attribute: str) -> Any:
-    """A macro or variable of a template, to use in code."""
-    from .templating import get_template_attribute as get
-
-    return get(template_name, attribute)
-
-
 # --- messages ------------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +269,8 @@ async def send_from_directory(directory: FilePath, path: FilePath, **kwargs: Any
         NotFound: there is no such file there, or no file could have that name.
     """
     root = os.path.join(required_context("send_from_directory").app.root_path, os.fspath(directory))
-    joined = safe_join(root, os.fspath(path))
+    name = os.fspath(path)
+    joined = None if name.endswith("/") else safe_join(root, name)
     if joined is None or not await run_in_thread(_is_file, joined):
         raise NotFound()
     return await send_file(joined, **kwargs)
@@ -315,7 +309,6 @@ __all__ = [
     "after_this_request",
     "flash",
     "get_flashed_messages",
-    "get_template_attribute",
     "jsonify",
     "make_push_promise",
     "make_response",

@@ -206,20 +206,20 @@ class Scaffold:
         """Route websockets that ask for *rule* to *view_func*."""
         self.add_url_rule(rule, endpoint, view_func, False, websocket=True, **options)
 
-    def route(self, rule: str, **options: Any) -> Callable[[F], F]:
+    def route(self, rule: str, *, endpoint: str | None = None, **options: Any) -> Callable[[F], F]:
         """Decorate a view: ``@app.route("/users", methods=["GET", "POST"])``; GET unless said otherwise."""
 
         def decorate(func: F) -> F:
-            self.add_url_rule(rule, options.pop("endpoint", None), func, **options)
+            self.add_url_rule(rule, endpoint, func, **options)
             return func
 
         return decorate
 
-    def websocket(self, rule: str, **options: Any) -> Callable[[F], F]:
+    def websocket(self, rule: str, *, endpoint: str | None = None, **options: Any) -> Callable[[F], F]:
         """Decorate a websocket's handler: ``@app.websocket("/ws")``."""
 
         def decorate(func: F) -> F:
-            self.add_websocket(rule, options.pop("endpoint", None), func, **options)
+            self.add_websocket(rule, endpoint, func, **options)
             return func
 
         return decorate

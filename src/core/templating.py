@@ -140,8 +140,10 @@ async def _prepare(app: Samovar, template: Template, context: dict[str, Any]) ->
         await send(before_render_template, app, template=template, context=context)
 
 
-def get_template_attribute(template_name: str, attribute: str) -> Any:
-    """A macro or variable of a template, to use in code."""
-    return getattr(
-        required_context("get_template_attribute").app.jinja_env.get_template(template_name).module, attribute
-    )
+async def get_template_attribute(template_name: str, attribute: str) -> Any:
+    """A macro or variable of a template, to use in code; a macro is awaited.
+
+    Departure from Flask: it is a coroutine, because templates that render asynchronously have their module so.
+    """
+    template = required_context("get_template_attribute").app.jinja_env.get_template(template_name)
+    return getattr(await template.make_module_async(), attribute)

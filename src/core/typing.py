@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -79,7 +78,7 @@ TemplateContextProcessor: TypeAlias = Callable[[], Any]
 URLValuePreprocessor: TypeAlias = Callable[[str | None, dict[str, Any] | None], Any]
 URLDefaults: TypeAlias = Callable[[str, dict[str, Any]], None]
 LifespanCallable: TypeAlias = Callable[[], Any]
-WhileServingCallable: TypeAlias = Callable[[], AsyncGenerator[None, None]]
+WhileServingCallable: TypeAlias = Callable[[], AsyncIterator[None]]
 
 __all__ = [
     "ASGIConnection",

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from types import coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -75,14 +76,27 @@ def ensure_async(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
 
 async def iterate_in_thread(iterable: Iterable[T]) -> AsyncIterator[T]:
-    """Iterate over a blocking iterable, each step in a thread; closes a generator when left early."""
+    """Iterate over a blocking iterable, each step in a thread; closes a generator when left early.
+
+    A step under way cannot be interrupted: closing waits for its end.
+    """
+    busy = Lock()
     iterator: Iterator[T] = await run_in_thread(iter, iterable)
+
+    def step() -> Any:
+        with busy:
+            return next(iterator, _END)
+
+    def close() -> None:
+        with busy:
+            if inspect.isgenerator(iterator):
+                iterator.close()
+
     try:
-        while (item := await run_in_thread(next, iterator, _END)) is not _END:
+        while (item := await run_in_thread(step)) is not _END:
             yield item
     finally:
-        if inspect.isgenerator(iterator):
-            await run_in_thread(iterator.close)
+        await run_in_thread(close)
 
 
 @coroutine
@@ -123,11 +137,13 @@ def finish_within(
     try:
         return (yield from _drive(steps, waiting))
     except asyncio.CancelledError:
-        if expired and task.uncancel() <= before:
+        if expired and task.cancelling() <= before + 1:
             raise TimeoutError(f"no progress for {seconds} s") from None
         raise
     finally:
         timer.cancel()
+        if expired:
+            task.uncancel()
 
 
 def _drive(steps: Generator[Any, Any, T] | Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
@@ -174,7 +190,12 @@ def get_root_path(import_name: str) -> str:
     module = sys.modules.get(import_name)
     if module is not None and getattr(module, "__file__", None):
         return os.path.dirname(os.path.abspath(str(module.__file__)))
-    spec = importlib.util.find_spec(import_name) if module is None else None
+    spec = None
+    if module is None:
+        try:
+            spec = importlib.util.find_spec(import_name)
+        except (ImportError, ValueError):  # no module of that name, nor a package it could be in
+            spec = None
     if spec is None or spec.origin is None:
         return os.getcwd()
     return str(Path(spec.origin).resolve().parent)

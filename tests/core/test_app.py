@@ -10,7 +10,17 @@ import pytest
 from werkzeug.exceptions import Conflict, HTTPException, NotFound
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from samovar import Blueprint, Response, Samovar, abort, after_this_request, g, make_response, redirect, request
+from samovar import (
+    Blueprint,
+    Response,
+    Samovar,
+    abort,
+    after_this_request,
+    g,
+    make_response,
+    redirect,
+    request,
+)
 from samovar.errors import InvalidPayload, MessageTooLarge, PublishRejected, PublishUnknown
 
 from .wire import Wire
@@ -59,7 +69,11 @@ async def test_what_a_view_may_return(
 ) -> None:
     @app.get("/")
     async def index() -> Any:
-        return value() if callable(value) and not isinstance(value, Response | HTTPException | WerkzeugResponse) else value
+        return (
+            value()
+            if callable(value) and not isinstance(value, Response | HTTPException | WerkzeugResponse)
+            else value
+        )
 
     response = await app.test_client().get("/")
     assert response.status_code == status
@@ -319,7 +333,9 @@ def test_errorhandlers_for_what_is_no_error(app: Samovar) -> None:
         app.register_error_handler("x", lambda error: "")  # type: ignore[arg-type]
 
 
-async def test_an_unhandled_exception_is_logged_and_500(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unhandled_exception_is_logged_and_500(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
     @app.get("/")
     async def index() -> str:
         raise ZeroDivisionError("secret")
@@ -401,7 +417,11 @@ async def test_abort_with_code_description_and_response(app: Samovar) -> None:
 
 @pytest.mark.parametrize(
     ("location", "header"),
-    [("/a", "/a"), ("/ü?q=ä", "/%C3%BC?q=%C3%A4"), ("http://x/\r\nSet-Cookie: a", "http://x/Set-Cookie:%20a")],
+    [
+        ("/a", "/a"),
+        ("/ü?q=ä", "/%C3%BC?q=%C3%A4"),
+        ("http://x/\r\nSet-Cookie: a", "http://x/Set-Cookie:%20a"),
+    ],
 )
 async def test_redirects(app: Samovar, location: str, header: str) -> None:
     app.add_url_rule("/", "index", view_func=_redirect_to(location))
@@ -433,7 +453,9 @@ def test_one_endpoint_has_one_view(app: Samovar) -> None:
         app.add_url_rule("/b", "x", lambda: "")
 
 
-async def test_a_rule_without_a_view_is_a_500_that_names_it(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_rule_without_a_view_is_a_500_that_names_it(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
     app.add_url_rule("/", "ghost")
     assert (await app.test_client().get("/")).status_code == 500
     assert "'ghost' has a rule and no view" in caplog.text

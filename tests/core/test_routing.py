@@ -133,7 +133,16 @@ def test_the_order_of_rules_does_not_matter_more_than_it_does_for_werkzeug() -> 
 def test_most_hits_do_not_need_werkzeug() -> None:
     matcher = Router2(RULES).router.http
     assert matcher is not None
-    for path in ("/", "/users", "/users/me", "/users/7", "/users/7/posts/", "/files/a/b", "/float/1.5", "/en/about"):
+    for path in (
+        "/",
+        "/users",
+        "/users/me",
+        "/users/7",
+        "/users/7/posts/",
+        "/files/a/b",
+        "/float/1.5",
+        "/en/about",
+    ):
         assert matcher.match(path, "GET") is not None, path
 
 

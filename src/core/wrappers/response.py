@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 RawHeaders = list[tuple[bytes, bytes]]
 
 BUFFER_BYTES = 64 * 1024
+NO_LENGTH = frozenset({204, 304})  # RFC 9110, 8.6
 
 _HTML = "text/html; charset=utf-8"
 _content_types: dict[str, str] = {"text/html": _HTML, "application/json": "application/json"}
@@ -309,7 +310,7 @@ class Response(SansIOResponse):
 
     def _adopt(self, headers: Headers) -> None:
         self._headers = headers
-        length = self._body_length()
+        length = None if self._code in NO_LENGTH else self._body_length()
         if length is not None and self.automatically_set_content_length and "Content-Length" not in headers:
             headers["Content-Length"] = str(length)
 

@@ -1,0 +1,163 @@
+"""Blueprints: prefixes, names, hooks of their own and of the app, nesting, files and templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samovar import Blueprint, Response, Samovar, render_template, request, url_for
+
+
+@pytest.fixture
+def app() -> Samovar:
+    return Samovar(__name__, static_folder=None)
+
+
+async def get(app: Samovar, path: str) -> str:
+    return await (await app.test_client().get(path)).get_data(as_text=True)
+
+
+async def test_prefix_name_and_relative_urls(app: Samovar) -> None:
+    blueprint = Blueprint("bp", __name__, url_prefix="/bp/")
+
+    @blueprint.get("/one")
+    async def one() -> Any:
+        return [request.endpoint, request.blueprint, url_for(".two"), url_for("bp.one")]
+
+    blueprint.add_url_rule("/two", "two", lambda: "two")
+    app.register_blueprint(blueprint)
+    response = await app.test_client().get("/bp/one")
+    assert await response.get_json() == ["bp.one", "bp", "/bp/two", "/bp/one"]
+
+
+async def test_hooks_are_the_blueprints_own_and_app_hooks_everybodys(app: Samovar) -> None:
+    log: list[str] = []
+    blueprint = Blueprint("bp", __name__, url_prefix="/bp")
+    blueprint.before_request(lambda: log.append("own before"))
+    blueprint.before_app_request(lambda: log.append("app before"))
+
+    @blueprint.after_request
+    async def after(response: Response) -> Response:
+        log.append("own after")
+        return response
+
+    @blueprint.after_app_request
+    async def after_app(response: Response) -> Response:
+        log.append("app after")
+        return response
+
+    @blueprint.teardown_request
+    async def teardown(error: Any) -> None:
+        log.append("own teardown")
+
+    blueprint.add_url_rule("/", "index", lambda: "")
+    app.add_url_rule("/", "index", lambda: "")
+    app.register_blueprint(blueprint)
+    await get(app, "/bp/")
+    assert log == ["app before", "own before", "own after", "app after", "own teardown"]
+    log.clear()
+    await get(app, "/")
+    assert log == ["app before", "app after"]
+
+
+async def test_nested_blueprints_join_prefixes_names_and_hooks(app: Samovar) -> None:
+    log: list[str] = []
+    outer = Blueprint("outer", __name__, url_prefix="/outer")
+    inner = Blueprint("inner", __name__, url_prefix="/inner")
+    outer.before_request(lambda: log.append("outer"))
+    inner.before_request(lambda: log.append("inner"))
+    outer.errorhandler(404)(lambda error: ("outer 404", 404))
+
+    @inner.get("/<what>")
+    async def view(what: str) -> Any:
+        if what == "x":
+            from samovar import abort
+
+            abort(404)
+        return request.blueprints
+
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer)
+    assert await get(app, "/outer/inner/a") == '["outer.inner","outer"]\n'
+    assert log == ["outer", "inner"]
+    assert await get(app, "/outer/inner/x") == "outer 404"
+
+
+async def test_registered_twice_under_two_names(app: Samovar) -> None:
+    blueprint = Blueprint("bp", __name__)
+    blueprint.add_url_rule("/", "index", lambda: request.endpoint)
+    app.register_blueprint(blueprint, url_prefix="/a")
+    with pytest.raises(ValueError, match="taken by this one already"):
+        app.register_blueprint(blueprint, url_prefix="/b")
+    app.register_blueprint(blueprint, url_prefix="/b", name="again")
+    assert (await get(app, "/a/"), await get(app, "/b/")) == ("bp.index", "again.index")
+
+
+async def test_url_defaults_and_record_once(app: Samovar) -> None:
+    seen: list[str] = []
+    blueprint = Blueprint("bp", __name__, url_defaults={"lang": "en"})
+    blueprint.record_once(lambda state: seen.append(state.full_name))
+
+    @blueprint.get("/hello")
+    async def hello(lang: str) -> str:
+        return lang
+
+    app.register_blueprint(blueprint)
+    app.register_blueprint(blueprint, name="de", url_prefix="/de", url_defaults={"lang": "de"})
+    assert (await get(app, "/hello"), await get(app, "/de/hello")) == ("en", "de")
+    assert seen == ["bp"]
+
+
+async def test_files_and_templates(tmp_path: Path, app: Samovar) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "a.txt").write_text("asset")
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "page.html").write_text("page {{ extra }}")
+    blueprint = Blueprint(
+        "bp", __name__, static_folder="assets", template_folder="pages", url_prefix="/bp", root_path=tmp_path
+    )
+    blueprint.context_processor(lambda: {"extra": "bp"})
+    blueprint.app_context_processor(lambda: {"extra": "app"})
+
+    @blueprint.get("/")
+    @app.get("/")
+    async def index() -> str:
+        return await render_template("page.html")
+
+    app.register_blueprint(blueprint)
+    assert await get(app, "/bp/assets/a.txt") == "asset"
+    assert (await get(app, "/bp/"), await get(app, "/")) == ("page bp", "page app")
+
+
+@pytest.mark.parametrize("name", ["", "a.b"])
+def test_names_have_no_dot_and_are_not_empty(name: str) -> None:
+    with pytest.raises(ValueError, match="blueprint's name"):
+        Blueprint(name, __name__)
+
+
+def test_registering_on_a_registered_blueprint_is_an_error(app: Samovar) -> None:
+    blueprint = Blueprint("bp", __name__)
+    app.register_blueprint(blueprint)
+    with pytest.raises(AssertionError, match="after it was registered"):
+        blueprint.get("/")(lambda: "")
+    with pytest.raises(ValueError, match="on itself"):
+        other = Blueprint("o", __name__)
+        other.register_blueprint(other)
+
+
+async def test_serving_hooks_and_template_tools_of_a_blueprint(app: Samovar) -> None:
+    log: list[str] = []
+    blueprint = Blueprint("bp", __name__)
+    blueprint.before_app_serving(lambda: log.append("before"))
+    blueprint.after_app_serving(lambda: log.append("after"))
+    blueprint.app_template_filter("shout")(lambda text: text.upper())
+    blueprint.app_template_global()(lambda: "unused")
+    blueprint.app_errorhandler(404)(lambda error: ("mine", 404))
+    app.register_blueprint(blueprint)
+    async with app.test_app():
+        pass
+    assert log == ["before", "after"]
+    assert app.jinja_env.filters["shout"]("a") == "A"
+    assert await get(app, "/nowhere") == "mine"

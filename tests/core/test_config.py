@@ -1,0 +1,120 @@
+"""Settings: from objects, files and the environment; and the page that lists them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samovar import Config, Samovar
+from samovar.core.config import DEFAULTS, SETTINGS, page
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "config.md"
+
+
+class Settings:
+    SECRET_KEY = "object"
+    lower = "ignored"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(tmp_path, {"DEBUG": False})
+
+
+def test_from_object_takes_upper_case(config: Config) -> None:
+    config.from_object(Settings)
+    assert config["SECRET_KEY"] == "object" and "lower" not in config
+    config.from_object(f"{__name__}.Settings")
+    config.from_object(f"{__name__}:Settings")
+    with pytest.raises(ImportError):
+        config.from_object(f"{__name__}.Nothing")
+    with pytest.raises(ImportError):
+        config.from_object("no_such_module.Settings")
+
+
+def test_from_pyfile_and_envvar(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.cfg").write_text("A = 1 + 1\nb = 2\n")
+    assert config.from_pyfile("c.cfg") and config["A"] == 2 and "b" not in config
+    assert not config.from_pyfile("none.cfg", silent=True)
+    with pytest.raises(FileNotFoundError, match="configuration file"):
+        config.from_pyfile("none.cfg")
+    with pytest.raises(RuntimeError, match="'CONF' is not set"):
+        config.from_envvar("CONF")
+    assert not config.from_envvar("CONF", silent=True)
+    monkeypatch.setenv("CONF", str(tmp_path / "c.cfg"))
+    assert config.from_envvar("CONF")
+
+
+def test_from_file(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"A": 1, "b": 2}')
+    (tmp_path / "c.toml").write_text("T = 3")
+    assert config.from_file("c.json", json.load) and config["A"] == 1 and "b" not in config
+    assert config.from_file("c.toml", tomllib.load, text=False) and config["T"] == 3
+    assert not config.from_file("none", json.load, silent=True)
+    with pytest.raises(FileNotFoundError):
+        config.from_file("none", json.load)
+
+
+def test_from_mapping(config: Config) -> None:
+    config.from_mapping({"A": 1, "b": 2}, C=3)
+    assert (config["A"], config["C"], "b" in config) == (1, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("true", True),
+        ("text", "text"),
+        ('{"a": 1}', {"a": 1}),
+        ("redis://x", "redis://x"),
+        ("", ""),
+    ],
+)
+def test_from_prefixed_env(config: Config, monkeypatch: pytest.MonkeyPatch, text: str, value: Any) -> None:
+    monkeypatch.setenv("SAMOVAR_ONE", text)
+    monkeypatch.setenv("SAMOVAR_DEEP__IN__IT", text)
+    monkeypatch.setenv("OTHER_X", text)
+    config.from_prefixed_env()
+    assert config["ONE"] == value and config["DEEP"]["IN"]["IT"] == value and "X" not in config
+
+
+def test_get_namespace(config: Config) -> None:
+    config.from_mapping(DB_HOST="h", DB_PORT=1)
+    assert config.get_namespace("DB_") == {"host": "h", "port": 1}
+    assert config.get_namespace("DB_", lowercase=False, trim_namespace=False) == {
+        "DB_HOST": "h",
+        "DB_PORT": 1,
+    }
+
+
+def test_secrets_are_not_in_its_repr(config: Config) -> None:
+    config["SECRET_KEY"] = "very secret"
+    assert "very secret" not in repr(config)
+
+
+def test_an_app_starts_with_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAMOVAR_DEBUG", raising=False)
+    assert dict(Samovar(__name__).config) == {**DEFAULTS, "DEBUG": False}
+    monkeypatch.setenv("SAMOVAR_DEBUG", "1")
+    assert Samovar(__name__).debug is True
+
+
+def test_names_are_there_once() -> None:
+    assert len(DEFAULTS) == len(SETTINGS)
+
+
+def test_every_setting_has_a_meaning_and_numbers_a_unit() -> None:
+    for setting in SETTINGS:
+        assert setting.meaning.endswith(".") and setting.name.isupper(), setting
+        is_number = isinstance(setting.default, int | float) and not isinstance(setting.default, bool)
+        assert not is_number or setting.unit, setting
+
+
+def test_the_page_of_settings_is_this_table() -> None:
+    write = "from samovar.core.config import page; print(page(), end='')"
+    assert PAGE.read_text() == page(), f'run: python -c "{write}" > docs/reference/config.md'

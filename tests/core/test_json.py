@@ -1,0 +1,110 @@
+"""JSON as the app writes and reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json as standard
+import uuid
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from markupsafe import Markup
+
+from samovar import Samovar, jsonify
+from samovar.core import json
+from samovar.core.json import DefaultJSONProvider
+
+
+@pytest.fixture
+def app() -> Samovar:
+    return Samovar(__name__, static_folder=None)
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": 1, "a": [True, None, 1.5]}, '{"a":[true,null,1.5],"b":1}'),
+        ("ü", '"\\u00fc"'),
+        (Point(1), '{"x":1}'),
+        (uuid.UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (Decimal("1.10"), '"1.10"'),
+        (date(2026, 1, 2), '"Fri, 02 Jan 2026 00:00:00 GMT"'),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), '"Fri, 02 Jan 2026 03:04:05 GMT"'),
+        (Markup("<b>"), '"<b>"'),
+        (float("nan"), "NaN"),
+        ({1: "a"}, '{"1":"a"}'),
+    ],
+)
+def test_what_is_written(app: Samovar, value: Any, text: str) -> None:
+    provider = app.json
+    assert isinstance(provider, DefaultJSONProvider)
+    assert provider.encode(value) == text == provider.dumps(value, separators=(",", ":"))
+
+
+def test_what_cannot_be_written(app: Samovar) -> None:
+    provider = app.json
+    assert isinstance(provider, DefaultJSONProvider)
+    circle: list[Any] = []
+    circle.append(circle)
+    for value, error in ((circle, ValueError), (object(), TypeError)):
+        with pytest.raises(error):
+            provider.encode(value)
+
+
+def test_options_take_effect_at_once(app: Samovar) -> None:
+    provider = app.json
+    assert isinstance(provider, DefaultJSONProvider)
+    assert provider.encode({"b": "ü", "a": 1}) == '{"a":1,"b":"\\u00fc"}'
+    provider.sort_keys = False
+    provider.ensure_ascii = False
+    provider.default = lambda obj: "odd"
+    assert provider.encode({"b": "ü", "a": object()}) == '{"b":"ü","a":"odd"}'
+
+
+async def test_responses_are_compact_unless_debugging(app: Samovar) -> None:
+    async with app.app_context():
+        assert await jsonify(a=1).get_data() == b'{"a":1}\n'
+        assert await jsonify(1, 2).get_data() == b"[1,2]\n"
+        assert await jsonify().get_data() == b"null\n"
+        with pytest.raises(TypeError, match="not both"):
+            jsonify(1, a=1)
+        app.debug = True
+        assert await jsonify(a=1).get_data() == b'{\n  "a": 1\n}\n'
+        assert isinstance(app.json, DefaultJSONProvider)
+        app.json.compact = True
+        assert jsonify(a=1).mimetype == "application/json"
+        assert await jsonify(a=1).get_data() == b'{"a":1}\n'
+
+
+async def test_module_functions_use_the_current_app(app: Samovar) -> None:
+    class Loud(DefaultJSONProvider):
+        def dumps(self, obj: Any, **kwargs: Any) -> str:
+            return standard.dumps(obj).upper()
+
+    app.json = Loud(app)
+    file = io.StringIO()
+    async with app.app_context():
+        assert json.dumps("a") == '"A"'
+        json.dump("a", file)
+    assert json.dumps("a") == '"a"' and file.getvalue() == '"A"'
+    assert json.loads(b"[1]") == [1] and json.load(io.BytesIO(b"[1]")) == [1]
+
+
+@pytest.mark.parametrize(
+    "data", [b'"\xc3\xbc"', '"ü"'.encode("utf-16"), '"ü"'.encode("utf-32"), '\ufeff"ü"'.encode()]
+)
+def test_bytes_are_read_in_any_unicode(app: Samovar, data: bytes) -> None:
+    assert app.json.loads(data) == "ü"
+
+
+def test_the_fallback_without_the_c_encoder(app: Samovar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standard.encoder, "c_make_encoder", None)
+    assert DefaultJSONProvider(app).encode({"b": 1, "a": Point(2)}) == '{"a":{"x":2},"b":1}'

@@ -1,0 +1,186 @@
+"""The lifespan: what starts, in which order it stops, and what becomes of failures and background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from samovar import Samovar, current_app, g, has_request_context, request
+from samovar.core.signals import got_background_exception, got_serving_exception
+from samovar.errors import LifespanError
+
+
+@pytest.fixture
+def app() -> Samovar:
+    return Samovar(__name__, static_folder=None)
+
+
+async def test_everything_starts_and_stops_in_order(app: Samovar) -> None:
+    log: list[str] = []
+
+    @app.before_serving
+    async def before() -> None:
+        log.append(f"before {current_app.name == app.name}")
+
+    @app.before_serving
+    def before_sync() -> None:
+        log.append("before sync")
+
+    def resource(name: str) -> Any:
+        async def run() -> AsyncIterator[None]:
+            log.append(f"open {name}")
+            yield
+            log.append(f"close {name}")
+
+        return run
+
+    app.while_serving(resource("a"))
+    app.while_serving(resource("b"))
+
+    @app.after_serving
+    async def after() -> None:
+        log.append(f"after {app.shutdown_event.is_set()}")
+
+    async with app.test_app():
+        log.append("serving")
+        assert not app.shutdown_event.is_set()
+    assert log == [
+        "before True", "before sync", "open a", "open b", "serving", "close b", "close a", "after True",
+    ]  # fmt: skip
+
+
+async def test_an_app_may_be_served_again(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "x")
+    for _ in range(2):
+        async with app.test_app() as running:
+            assert not app.shutdown_event.is_set()
+            assert (await running.test_client().get("/")).status_code == 200
+
+
+async def test_a_failing_start_is_told_and_undone(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+    log: list[str] = []
+
+    @app.while_serving
+    async def resource() -> AsyncIterator[None]:
+        log.append("open")
+        yield
+        log.append("close")
+
+    @app.while_serving
+    async def broken() -> AsyncIterator[None]:
+        if app.config["TESTING"] is False:
+            raise ValueError("no database")
+        yield
+
+    with pytest.raises(LifespanError, match="no database"):
+        async with app.test_app():
+            pass
+    assert log == ["open", "close"]
+
+
+async def test_everything_is_stopped_whatever_fails(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+    log: list[str] = []
+    failures: list[BaseException] = []
+
+    @app.after_serving
+    async def broken() -> None:
+        raise ValueError("broken")
+
+    @app.after_serving
+    async def fine() -> None:
+        log.append("fine")
+
+    @app.while_serving
+    async def twice() -> AsyncIterator[None]:
+        try:
+            yield
+            yield
+        finally:
+            log.append("closed")
+
+    async def failed(sender: Any, exception: BaseException) -> None:
+        failures.append(exception)
+
+    with got_serving_exception.connected_to(failed), pytest.raises(LifespanError):
+        async with app.test_app():
+            pass
+    assert log == ["closed", "fine"] and isinstance(failures[0], RuntimeError)
+
+
+async def test_the_hub_runs_with_the_app(app: Samovar) -> None:
+    @app.get("/")
+    async def index() -> str:
+        return str((await app.hub.publish("a", "b")).id)
+
+    async with app.test_app() as running:
+        hub = app.hub
+        assert (await running.test_client().get("/")).status_code == 200
+    assert app.hub is not hub  # another serving, another hub
+
+
+async def test_background_tasks_have_the_app_and_are_waited_for(app: Samovar) -> None:
+    log: list[Any] = []
+    gate = asyncio.Event()
+
+    async def work(name: str, *, more: int) -> None:
+        g.mine = name
+        await gate.wait()
+        log.append((current_app.name == app.name, has_request_context(), g.mine, more))
+
+    def blocking() -> None:
+        log.append("blocking")
+
+    @app.get("/")
+    async def index() -> str:
+        app.add_background_task(work, "a", more=1)
+        app.add_background_task(blocking)
+        return request.path
+
+    async with app.test_app() as running:
+        await running.test_client().get("/")
+        assert app.background_tasks == 2
+        gate.set()
+    assert sorted(map(str, log)) == ["(True, False, 'a', 1)", "blocking"]
+    assert app.background_tasks == 0
+
+
+async def test_background_tasks_that_do_not_end_are_cancelled(app: Samovar) -> None:
+    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0.01
+    ended: list[str] = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async with app.test_app():
+        app.add_background_task(forever)
+        await asyncio.sleep(0)
+    assert ended == ["cancelled"]
+
+
+async def test_a_failing_background_task_is_logged_and_signalled(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[BaseException] = []
+
+    async def failed(sender: Any, exception: BaseException) -> None:
+        seen.append(exception)
+
+    async def work() -> None:
+        raise ValueError("broken")
+
+    with got_background_exception.connected_to(failed):
+        async with app.test_app():
+            app.add_background_task(work)
+    assert isinstance(seen[0], ValueError) and "broken" in caplog.text
+
+
+async def test_requests_work_without_a_lifespan(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "x")
+    assert (await app.test_client().get("/")).status_code == 200

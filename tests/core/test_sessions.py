@@ -1,0 +1,217 @@
+"""Sessions: opened when touched, signed, with old keys, and with the headers caches need."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from markupsafe import Markup
+
+from samovar import Samovar, flash, get_flashed_messages, session
+from samovar.core.json.tag import TaggedJSONSerializer
+from samovar.core.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
+
+
+@pytest.fixture
+def app() -> Samovar:
+    app = Samovar(__name__, static_folder=None)
+    app.secret_key = "key"
+
+    @app.get("/set/<value>")
+    async def put(value: str) -> str:
+        session["value"] = value
+        return ""
+
+    @app.get("/get")
+    async def get() -> str:
+        return str(session.get("value"))
+
+    @app.get("/clear")
+    async def clear() -> str:
+        session.clear()
+        return ""
+
+    app.add_url_rule("/none", "none", lambda: "")
+    app.add_url_rule("/in", "in", lambda: str("value" in session))
+    app.add_url_rule("/len", "len", lambda: str(len(session)))
+    return app
+
+
+async def test_a_session_comes_back(app: Samovar) -> None:
+    client = app.test_client()
+    response = await client.get("/set/x")
+    assert response.headers["vary"] == "Cookie"
+    assert "HttpOnly; Path=/" in response.headers["set-cookie"]
+    assert await (await client.get("/get")).get_data() == b"x"
+
+
+async def test_untouched_sessions_cost_nothing(app: Samovar, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = app.test_client()
+    await client.get("/set/x")
+
+    def fail(*args: Any) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(SecureCookieSessionInterface, "open_session_nowait", fail)
+    headers = (await client.get("/none")).headers
+    assert "vary" not in headers and "set-cookie" not in headers
+
+
+@pytest.mark.parametrize("path", ["/get", "/in", "/len"])
+async def test_looking_into_a_session_varies_by_cookie(app: Samovar, path: str) -> None:
+    headers = (await app.test_client().get(path)).headers
+    assert headers["vary"] == "Cookie" and "set-cookie" not in headers
+
+
+async def test_an_emptied_session_deletes_the_cookie(app: Samovar) -> None:
+    client = app.test_client()
+    await client.get("/set/x")
+    response = await client.get("/clear")
+    assert "session=;" in response.headers["set-cookie"] and response.headers["vary"] == "Cookie"
+
+
+@pytest.mark.parametrize("cookie", ["", "garbage", "a.b.c", "eyJ2YWx1ZSI6IngifQ.x.y", "\\", "\u00ff" * 10])
+async def test_a_forged_cookie_is_an_empty_session(app: Samovar, cookie: str) -> None:
+    response = await app.test_client().get("/get", headers={"cookie": f"session={cookie}"})
+    assert await response.get_data() == b"None"
+
+
+async def test_old_keys_are_read_and_the_new_one_signs(app: Samovar) -> None:
+    client = app.test_client()
+    await client.get("/set/x")
+    app.secret_key = "new"
+    assert await (await client.get("/get")).get_data() == b"None"
+    app.config["SECRET_KEY_FALLBACKS"] = ["older", "key"]
+    assert await (await client.get("/get")).get_data() == b"x"
+    await client.get("/set/y")
+    app.config["SECRET_KEY_FALLBACKS"] = None
+    assert await (await client.get("/get")).get_data() == b"y"
+
+
+async def test_without_a_key_it_reads_as_empty_and_refuses_to_be_written(app: Samovar) -> None:
+    app.secret_key = None
+    app.testing = True
+    client = app.test_client()
+    assert await (await client.get("/get")).get_data() == b"None"
+    with pytest.raises(RuntimeError, match="secret key"):
+        await client.get("/set/x")
+
+
+async def test_a_permanent_session_is_renewed_when_used(app: Samovar) -> None:
+    @app.get("/permanent")
+    async def permanent() -> str:
+        session.permanent = True
+        return ""
+
+    client = app.test_client()
+    assert "Expires=" in (await client.get("/permanent")).headers["set-cookie"]
+    assert "Expires=" in (await client.get("/get")).headers["set-cookie"]
+    app.config["SESSION_REFRESH_EACH_REQUEST"] = False
+    assert "set-cookie" not in (await client.get("/get")).headers
+
+
+async def test_an_expired_session_is_empty(app: Samovar) -> None:
+    client = app.test_client()
+    await client.get("/set/x")
+    app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(seconds=-1)
+    assert await (await client.get("/get")).get_data() == b"None"
+
+
+async def test_cookie_settings(app: Samovar) -> None:
+    app.config.update(
+        SESSION_COOKIE_NAME="s", SESSION_COOKIE_DOMAIN="example.com", SESSION_COOKIE_PATH="/p",
+        SESSION_COOKIE_SECURE=True, SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_PARTITIONED=True,
+    )  # fmt: skip
+    cookie = (await app.test_client(use_cookies=False).get("/set/x")).headers["set-cookie"]
+    assert cookie.startswith("s=")
+    for part in ("Domain=example.com", "Path=/p", "Secure", "SameSite=Lax", "Partitioned", "HttpOnly"):
+        assert part in cookie
+
+
+VALUES = {
+    "tuple": (1, (2,)),
+    "bytes": b"\x00\xff",
+    "markup": Markup("<b>"),
+    "uuid": uuid.UUID(int=5),
+    "date": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    "nested": {"a": [{"b": (None, True, 1.5)}]},
+    "looks like a tag": {" t": [1]},
+    "looks like the tag of tags": {" di": {" t": (1,)}},
+    "text": "ü",
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_types_survive_the_cookie(name: str) -> None:
+    serializer = TaggedJSONSerializer()
+    value = serializer.loads(serializer.dumps({"x": VALUES[name]}))["x"]
+    assert value == VALUES[name] and type(value) is type(VALUES[name])
+
+
+async def test_another_interface_is_opened_before_the_hooks_and_saved_after() -> None:
+    log: list[str] = []
+
+    class Stored(SessionInterface):
+        kept: dict[str, Any] = {}
+
+        async def open_session(self, app: Samovar, request: Any) -> Any:
+            log.append("open")
+            return SecureCookieSession(self.kept)
+
+        async def save_session(self, app: Samovar, session: Any, response: Any) -> None:
+            log.append("save")
+            self.kept = dict(session)
+
+    app = Samovar(__name__, static_folder=None)
+    app.session_interface = Stored()
+
+    @app.before_request
+    async def hook() -> None:
+        log.append("hook")
+
+    @app.get("/")
+    async def index() -> str:
+        session["n"] = session.get("n", 0) + 1
+        return str(session["n"])
+
+    client = app.test_client()
+    await client.get("/")
+    assert await (await client.get("/")).get_data() == b"2"
+    assert log == ["open", "hook", "save"] * 2
+
+
+async def test_an_interface_may_have_no_session() -> None:
+    class Nothing(SecureCookieSessionInterface):
+        async def open_session(self, app: Samovar, request: Any) -> None:
+            return None
+
+    app = Samovar(__name__, static_folder=None)
+    app.session_interface = Nothing()
+    app.add_url_rule("/", "index", lambda: str(session.get("a")))
+    assert await (await app.test_client().get("/")).get_data() == b"None"
+
+
+async def test_flashed_messages_come_once(app: Samovar) -> None:
+    @app.get("/flash")
+    async def two() -> str:
+        await flash("one")
+        await flash("two", "error")
+        return ""
+
+    @app.get("/show")
+    async def show() -> Any:
+        get_flashed_messages()
+        return [
+            get_flashed_messages(),
+            get_flashed_messages(with_categories=True),
+            get_flashed_messages(category_filter=["error"]),
+        ]
+
+    client = app.test_client()
+    await client.get("/flash")
+    assert await (await client.get("/show")).get_json() == [
+        ["one", "two"], [["message", "one"], ["error", "two"]], ["two"],
+    ]  # fmt: skip
+    assert await (await client.get("/show")).get_json() == [[], [], []]
