@@ -58,7 +58,7 @@ def _run(job: Callable[[], Any]) -> None:
 def publish_command(
     info: ScriptInfo, channel: str, data: str, as_json: bool, message_id: str | None, url: str | None
 ) -> None:
-    """Publish DATA to CHANNEL and print its position and id. Without DATA, or with -, it is read from standard input."""
+    """Publish DATA to CHANNEL and print its position and id. Without DATA, or with -, standard input is read."""
     text = sys.stdin.read() if data == "-" else data
     value = _parsed(text) if as_json else text
 

@@ -83,6 +83,11 @@ class ChannelAccess:
             raise TypeError(f"the function given to app.identify must return a str or None, not {user!r}")
         return user
 
+    def guarded(self, rule: ChannelRule) -> str | None:
+        """The name of the function that guards *rule*, None without one."""
+        function = self._functions.get(rule.pattern)
+        return None if function is None else name_of(function)
+
     def rule(self, channel: str) -> ChannelRule | None:
         """The rule that *channel* falls under, None without one."""
         match = self.rules.match(channel)
@@ -106,10 +111,15 @@ class ChannelAccess:
             return answer
         if isinstance(answer, bool):
             return GRANTED if answer else None
-        name = getattr(inspect.unwrap(function), "__qualname__", repr(function))
+        name = name_of(function)
         raise TypeError(
             f"{name}, asked about the channel {channel!r}, must return a bool or an Access, not {answer!r}"
         )
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """How a guard is called in messages."""
+    return str(getattr(inspect.unwrap(function), "__qualname__", repr(function)))
 
 
 # --- origin -----------------------------------------------------------------------------------------------------------
