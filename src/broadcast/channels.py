@@ -122,7 +122,7 @@ class Channels:
             id, ts, kind, body, user, _ = decode(record.envelope)
         except InvalidEnvelope as error:
             self.counters.unreadable += 1
-            why = f"{error:.60}"
+            why = str(error)[:60]
             if why not in self._unreadable and len(self._unreadable) < 100:
                 self._unreadable.add(why)
                 logger.warning(

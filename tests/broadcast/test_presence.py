@@ -1,0 +1,267 @@
+"""Who is here: the pure parts, then a hub with a clock that is told what time it is."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from samovar.backends.memory import Broker, MemoryBackend
+from samovar.broadcast import ChannelRule, Hub, Member, Message, Subscription, presence_channel
+from samovar.broadcast.presence import Attendance, Roster
+from samovar.errors import HubClosed, InvalidChannel
+
+from .faulty import Clock, FaultyBackend
+
+PHONE, LAPTOP, GUEST = Member("phone", "ann"), Member("laptop", "ann"), Member("guest")
+
+
+def test_a_key_joins_with_its_first_member_and_leaves_with_its_last() -> None:
+    roster = Roster()
+    assert roster.touch([PHONE], until=30) == [PHONE]
+    assert roster.touch([LAPTOP, GUEST], until=30) == [GUEST]
+    assert roster.leave(["phone"]) == []
+    assert roster.leave(["laptop", "guest", "nobody", "guest"]) == [LAPTOP, GUEST]
+    assert len(roster) == 0 and not roster._keys
+
+
+def test_a_connection_called_like_a_user_is_not_that_user() -> None:
+    roster = Roster()
+    assert roster.touch([Member("x", "ann"), Member("ann")], until=30) == [Member("x", "ann"), Member("ann")]
+
+
+def test_a_lease_is_renewed_shortened_and_swept_once() -> None:
+    roster = Roster()
+    roster.touch([PHONE, GUEST], until=30)
+    roster.touch([PHONE], until=40)
+    assert roster.sweep(29.9) == []
+    assert roster.members(30) == [PHONE]
+    assert roster.sweep(30) == [GUEST]
+    assert roster.sweep(30) == []
+    roster.touch([PHONE], until=35)
+    assert roster.sweep(35) == [PHONE]
+
+
+def test_coming_back_within_grace_is_no_event() -> None:
+    roster = Roster()
+    roster.touch([PHONE], until=30)
+    roster.touch([PHONE], until=15)
+    assert roster.touch([LAPTOP], until=40) == []
+    assert roster.sweep(15) == []
+    assert roster.members(15) == [LAPTOP]
+
+
+def test_coming_back_after_the_lease_and_before_the_sweep_is_no_event_either() -> None:
+    roster = Roster()
+    roster.touch([PHONE], until=15)
+    assert roster.touch([LAPTOP], until=60) == []
+    assert roster.sweep(20) == []
+    assert roster.members(20) == [LAPTOP]
+
+
+def test_what_a_member_shows_can_change() -> None:
+    roster = Roster()
+    roster.touch([GUEST], until=30)
+    shown = Member("guest", info={"name": "G"})
+    assert roster.touch([shown], until=30) == []
+    assert roster.members(0) == [shown]
+
+
+def test_a_connection_that_gets_a_user_changes_its_key() -> None:
+    roster = Roster()
+    roster.touch([GUEST], until=30)
+    named = Member("guest", "ann")
+    assert roster.touch([named], until=30) == [named]
+    assert roster.leave(["guest"]) == [named]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_joins_and_leaves_of_a_key_alternate(seed: int) -> None:
+    dice, roster, now = random.Random(seed), Roster(), 0.0
+    present: dict[str, bool] = {}
+    for _ in range(400):
+        now += dice.random() * 5
+        member = Member(str(dice.randrange(8)), f"u{dice.randrange(3)}")
+        member = Member(f"{member.user}/{member.id}", member.user)
+        joined, left = [], []
+        match dice.randrange(3):
+            case 0:
+                joined = roster.touch([member], until=now + dice.random() * 20)
+            case 1:
+                left = roster.leave([member.id])
+            case 2:
+                left = roster.sweep(now)
+        for one in joined:
+            assert not present.get(one.key, False)
+            present[one.key] = True
+        for one in left:
+            assert present[one.key]
+            present[one.key] = False
+        assert {m.key for m in roster.members(now)} <= {key for key, here in present.items() if here}
+    assert {m.key for m in roster.leave(list(roster._seats))} == {
+        key for key, here in present.items() if here
+    }
+
+
+def test_attendance_knows_whom_to_renew_and_what_to_sweep() -> None:
+    attendance = Attendance(lease=30, clock=(clock := Clock()))
+    assert not attendance and attendance.next_grace() is None
+    attendance.enter("a", PHONE)
+    attendance.enter("a", GUEST)
+    attendance.enter("b", PHONE)
+    assert dict(attendance.renewals()) == {"a": [PHONE, GUEST], "b": [PHONE]}
+    assert attendance.leave("b", "phone", grace=15) == PHONE
+    assert attendance.leave("b", "phone", grace=15) is None
+    assert attendance.next_grace() == 15
+    assert attendance.channels(["watched"]) == ["a", "b", "watched"]
+    clock.now += 15
+    assert attendance.next_grace() == 0
+    assert attendance.channels() == ["a", "b"]
+    assert attendance.channels() == ["a"]
+    attendance.leave("a", "phone", grace=0)
+    attendance.leave("a", "guest", grace=0)
+    attendance.channels()
+    assert not attendance
+
+
+# --- hubs -----------------------------------------------------------------------------------------------------------
+
+
+class House:
+    """Two hubs on one broker, one clock, and somebody who watches."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        broker = Broker(clock=self.clock)
+        self.one, self.two = (
+            Hub(MemoryBackend(broker), clock=self.clock, channels=[ChannelRule("room/<x>", presence=True)])
+            for _ in range(2)
+        )
+
+    async def told(self, watcher: Subscription) -> list[tuple[str, str]]:
+        """What was told since last asked, up to now."""
+        await self.one.publish("fence", "")
+        events: list[Any] = []
+        while more := await watcher.events(timeout=0):
+            events += more
+        return [(e.data["event"], e.data["member"]["id"]) for e in events if isinstance(e, Message)]
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time go by, with the hubs doing every few seconds what they do."""
+        while seconds > 0:
+            self.clock.now += min(seconds, 5)
+            seconds -= 5
+            await self.one.sweep()
+            await self.two.sweep()
+
+
+async def test_a_short_absence_is_not_told() -> None:
+    house = House()
+    async with house.one, house.two, house.two.subscribe(presence_channel("room/1")) as watcher:
+        await house.one.enter("room/1", PHONE)
+        await house.one.leave("room/1", "phone")
+        await house.pass_time(14)
+        assert await house.two.presence("room/1") == [PHONE]
+        await house.two.enter("room/1", LAPTOP)
+        await house.pass_time(60)
+        assert await house.one.presence("room/1") == [LAPTOP]
+        assert await house.told(watcher) == [("join", "phone")]
+
+
+async def test_a_long_absence_is_told_once_by_whoever_finds_it() -> None:
+    house = House()
+    async with house.one, house.two, house.two.subscribe(presence_channel("room/1")) as watcher:
+        await house.one.enter("room/1", PHONE)
+        await house.one.leave("room/1", "phone", grace=15)
+        await house.pass_time(40)
+        assert await house.told(watcher) == [("join", "phone"), ("leave", "phone")]
+        assert await house.two.presence("room/1") == []
+
+
+async def test_members_are_renewed_as_long_as_their_hub_lives() -> None:
+    house = House()
+    async with house.two, house.two.subscribe(presence_channel("room/1")) as watcher:
+        async with house.one:
+            await house.one.enter("room/1", PHONE)
+            await house.pass_time(300)
+            assert await house.two.presence("room/1") == [PHONE]
+        house.clock.now += 16
+        await house.two.sweep()
+        assert await house.two.presence("room/1") == []
+        events = await watcher.events() + await watcher.events(timeout=0)
+        assert [e.data["event"] for e in events if isinstance(e, Message)] == ["join", "leave"]
+
+
+async def test_a_worker_that_dies_loses_its_members_with_their_leases() -> None:
+    house = House()
+    async with house.two, house.two.subscribe(presence_channel("room/1")) as watcher:
+        await house.one.enter("room/1", PHONE)
+        house.one._members.forget()  # as a killed process forgets
+        house.clock.now += 29.9
+        await house.two.sweep()
+        assert await house.two.presence("room/1") == [PHONE]
+        house.clock.now += 0.2
+        await house.two.sweep()
+        assert await house.told(watcher) == [("join", "phone"), ("leave", "phone")]
+        await house.one.stop()
+
+
+async def test_presence_sweeps_by_itself() -> None:
+    async with Hub(lease=0.2) as hub, hub.subscribe(presence_channel("room")) as watcher:
+        await hub.enter("room", GUEST)
+        await hub.leave("room", "guest", grace=0.05)
+        told: list[str] = []
+        while len(told) < 2:
+            told += [e.data["event"] for e in await watcher.events(timeout=5) if isinstance(e, Message)]
+        assert told == ["join", "leave"]
+
+
+async def test_leaving_without_grace_is_told_at_once() -> None:
+    async with Hub() as hub, hub.subscribe(presence_channel("room")) as watcher:
+        await hub.enter("room", Member("m", "ann", {"name": "Ann"}))
+        await hub.leave("room", "m", grace=0)
+        _, join, leave = await watcher.events()
+        assert join.data == {"event": "join", "member": {"id": "m", "user": "ann", "info": {"name": "Ann"}}}
+        assert leave.data["event"] == "leave"
+        await hub.leave("room", "m", grace=0)
+        await hub.leave("room", "never entered")
+        assert await watcher.events(timeout=0) == []
+
+
+async def test_nobody_writes_on_a_presence_channel() -> None:
+    async with Hub() as hub:
+        for channel in ("!room", presence_channel("room")):
+            with pytest.raises(InvalidChannel):
+                await hub.publish(channel, {"event": "join"})
+            with pytest.raises(InvalidChannel):
+                await hub.publish_many([(channel, {"event": "join"})])
+        with pytest.raises(InvalidChannel):
+            hub.subscribe("!room")
+        with pytest.raises(InvalidChannel):
+            await hub.enter(presence_channel("room"), GUEST)
+
+
+async def test_presence_waits_for_the_broker_and_goes_on() -> None:
+    link = FaultyBackend()
+    async with Hub(link, lease=0.1) as hub:
+        await hub.enter("room", GUEST)
+        link.cut()
+        before = link.count("touch")
+        while link.count("touch") < before + 2:
+            await hub._channels._looking.wait(0.01)
+        link.restore()
+        before = link.count("touch")
+        while link.count("touch") < before + 2:
+            await hub._channels._looking.wait(0.01)
+        assert await hub.presence("room") == [GUEST]
+
+
+async def test_a_stopped_hub_leaves_no_timer_and_says_so() -> None:
+    hub = Hub()
+    await hub.enter("room", GUEST)
+    assert hub._members._timer is not None
+    await hub.stop()
+    assert hub._members._timer is None and not hub._channels._timers
+    with pytest.raises(HubClosed):
+        await hub.enter("room", GUEST)
