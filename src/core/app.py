@@ -920,7 +920,10 @@ class Samovar(Scaffold):
         """Answer *request*, whose context is current; exceptions become responses."""
         self._got_first_request = True
         try:
-            return await self.full_dispatch_request(required_context())
+            context = required_context()
+            if appcontext_pushed.receivers or type(self.session_interface) is not SecureCookieSessionInterface:
+                await self.context_entered(context)
+            return await self.full_dispatch_request(context)
         except Exception as error:
             return await self.handle_exception(error)
 
@@ -1139,7 +1142,11 @@ class Samovar(Scaffold):
         if self.propagates_exceptions:
             raise error
         self.log_exception(error)
-        return await self.finalize_request(await self._server_error(error), from_error_handler=True)
+        try:
+            return await self.finalize_request(await self._server_error(error), from_error_handler=True)
+        except Exception as second:  # in the handler of 500s itself: there must be an answer all the same
+            self.log_exception(second)
+            return await self.make_response(InternalServerError())
 
     async def _server_error(self, error: Exception) -> Any:
         server_error = InternalServerError(original_exception=error)
@@ -1185,8 +1192,8 @@ class Samovar(Scaffold):
         token = context.push()
         error: BaseException | None = None
         try:
-            await self.context_entered(context)
             try:
+                await self.context_entered(context)
                 return await self.full_dispatch_websocket(context)
             except Exception as raised:
                 return await self.handle_websocket_exception(raised)

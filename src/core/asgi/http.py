@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import ClientDisconnected
 
 from ...tasks import Scope as TaskScope
-from ..sessions import SecureCookieSessionInterface
-from ..signals import appcontext_pushed
 from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
 from ..utils import finish_within, within
 
@@ -63,8 +61,6 @@ class HTTPHandler:
         token = context.push()
         error: BaseException | None = None
         try:
-            if appcontext_pushed.receivers or type(app.session_interface) is not SecureCookieSessionInterface:
-                await app.context_entered(context)
             await self._respond(await app.handle_request(request))
         except BaseException as raised:
             error = raised
@@ -126,7 +122,12 @@ class HTTPHandler:
     async def _respond(self, response: Response) -> None:
         data = response.buffered
         status = response.status_code
-        headers = response.raw_headers()
+        try:
+            headers = response.raw_headers()
+        except UnicodeEncodeError as error:  # a header that HTTP cannot carry: an error like one of the view
+            await response.close()
+            response = await self.app.handle_exception(error)
+            data, status, headers = response.buffered, response.status_code, response.raw_headers()
         timeout: Any = response.timeout
         if timeout is ...:
             timeout = self.app.config["RESPONSE_TIMEOUT"]

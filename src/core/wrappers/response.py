@@ -130,7 +130,7 @@ class IterableBody(ResponseBody):
             async for item in items:
                 yield item.encode() if isinstance(item, str) else bytes(item)
         finally:
-            if inspect.isasyncgen(items):
+            if hasattr(items, "aclose"):
                 await items.aclose()
 
     async def __aexit__(
@@ -138,7 +138,7 @@ class IterableBody(ResponseBody):
     ) -> None:
         if inspect.isasyncgen(self._pieces):
             await self._pieces.aclose()
-        if inspect.isasyncgen(self.iterable):  # never begun, so the above did not reach it
+        if hasattr(self.iterable, "aclose"):  # never begun, so the above did not reach it
             await self.iterable.aclose()
         elif inspect.isgenerator(self.iterable):
             await run_in_thread(self.iterable.close)
