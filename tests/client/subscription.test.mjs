@@ -49,6 +49,30 @@ test("a resume that missed nothing says so, with what it caught up", () => {
   assert.deepEqual(log.data, [1, 2, 3, 4]);
 });
 
+test("what a quiet channel caught up is counted too, though no message came before the cut", () => {
+  const { log, say, told, time } = follow("e:0");
+  say("subscribed", subscribed("a", "e:0", true));
+  time.now += 10_000;
+  say("subscribed", subscribed("a", "e:0", true));
+  time.now += 20;
+  told(1, 1_002_000);
+  told(2, 1_007_000);
+  time.now += 5000;
+  told(3, time.now - 10);
+  assert.deepEqual([log.status.caughtUp, log.data], [2, [1, 2, 3]]);
+});
+
+test("a clock that is wrong does not make everything late for ever", () => {
+  const { log, say, told, time } = follow("e:0");
+  say("subscribed", subscribed("a", "e:0", true));
+  say("subscribed", subscribed("a", "e:0", true));
+  for (let n = 1; n <= 20; n += 1) {
+    time.now += 1000;
+    told(n, time.now - 3_600_000);
+  }
+  assert.equal(log.status.caughtUp, 4);
+});
+
 test("the first word of all is live, not resumed, also with a page-load cursor", () => {
   const { log, say, told, subscription } = follow("e:3");
   say("subscribed", subscribed("a", "e:3", true));

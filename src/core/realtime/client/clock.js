@@ -13,7 +13,12 @@ export class Clock {
     this.offset = null;
   }
 
-  /** @param {number} ts stamp, in milliseconds, of a message that has just arrived */
+  /** A message has come live, so the clocks have been compared. */
+  get known() {
+    return this.offset !== null;
+  }
+
+  /** @param {number} ts stamp, in milliseconds, of a message that came live */
   seen(ts) {
     const difference = this.now() - ts;
     if (this.offset === null || difference < this.offset) {

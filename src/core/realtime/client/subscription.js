@@ -9,6 +9,9 @@ import { compare, distance, parsePosition } from "./cursor.js";
 import { payload } from "./frames.js";
 import { Presence } from "./presence.js";
 
+/** Milliseconds after a first word in which clocks never compared are taken to agree. */
+const DOUBT = 5000;
+
 /**
  * How a subscription stands.
  * @typedef {object} Status
@@ -129,10 +132,12 @@ export class Subscription {
    */
   countCaughtUp(ts) {
     const { clock } = this.env;
-    clock.seen(ts);
-    const late = this.counts.resumes > 0 && clock.local(ts) < this.subscribedAt;
+    const judged = clock.known || clock.now() - this.subscribedAt < DOUBT;
+    const late = this.counts.resumes > 0 && judged && clock.local(ts) < this.subscribedAt;
     if (late) {
       this.set({ caughtUp: this.status.caughtUp + 1 });
+    } else {
+      clock.seen(ts);
     }
     return late;
   }
