@@ -52,7 +52,17 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core/debug",
     ),
     ("core/wrappers", "core/asgi", "core/realtime"),
-    ("core/scaffold", "core/blueprints", "core/app", "core/health"),
+    (
+        "core/scaffold",
+        "core/blueprints",
+        "core/setup",
+        "core/urls",
+        "core/contexts",
+        "core/dispatch",
+        "core/serving",
+        "core/app",
+        "core/health",
+    ),
     ("", "core", "core/cli", "core/testing", "backends/contract", "client", "__main__"),
 )
 

@@ -94,10 +94,8 @@ class Context:
         "websocket",
     )
 
-    def __init__(
-        self, app: Samovar, request: Request | None = None, websocket: Websocket | None = None
-    ) -> None:
-        self.app = app
+    def __init__(self, app: Any, request: Request | None = None, websocket: Websocket | None = None) -> None:
+        self.app: Samovar = app
         self.request = request
         self.websocket = websocket
         self.route: Route | None = None
