@@ -35,7 +35,7 @@ from ..errors import (
     WebsocketClosed,
 )
 from .contexts import Contexts
-from .ctx import Context, current_context, required_context
+from .ctx import Context, _current, current_context, required_context
 from .debug import traceback_page
 from .helpers import redirect_response
 from .sessions import SecureCookieSessionInterface
@@ -75,7 +75,7 @@ class Dispatch(Contexts):
         """Answer *request*, whose context is current; exceptions become responses."""
         self._got_first_request = True
         try:
-            context = required_context()
+            context = _current.get()
             if (
                 appcontext_pushed.receivers
                 or type(self.session_interface) is not SecureCookieSessionInterface
@@ -100,11 +100,12 @@ class Dispatch(Contexts):
 
     async def preprocess_request(self, context: Context | None = None) -> Any:
         """The hooks before the view; what one returns, unless None, is the answer."""
-        route = (context or required_context()).route
+        context = context or required_context()
+        route = context.route
         if route is None:
             return None
         if route.preprocessors:
-            connection = (context or required_context()).connection
+            connection = context.connection
             assert connection is not None
             for func in route.preprocessors:
                 func(connection.endpoint, connection.view_args)
@@ -222,7 +223,7 @@ class Dispatch(Contexts):
         if route is not None:
             for hook in route.after:
                 response = await hook(response)
-        opened = context.opened_session
+        opened = context._session  # not .session, which would open it
         if opened is not None and not self.session_interface.is_null_session(opened):
             await self.session_interface.save_session(self._whole, opened, response)
         return response

@@ -41,16 +41,18 @@ class HTTPHandler:
         scope: the ASGI connection scope.
     """
 
-    __slots__ = ("_receive", "_send", "_stash", "_watcher", "app", "body_begun", "body_read", "gone", "scope")
+    gone = False
+    """The client has left."""
+    body_begun = False
+    """Somebody reads the body."""
+    body_read = False
+    """The body's end has come."""
+    _stash: ASGIMessage | None = None
+    _watcher: StreamWatcher | None = None
 
     def __init__(self, app: Samovar, scope: Scope) -> None:
         self.app = app
         self.scope = scope
-        self.gone = False
-        self.body_begun = False
-        self.body_read = False
-        self._stash: ASGIMessage | None = None
-        self._watcher: StreamWatcher | None = None
 
     async def __call__(self, receive: ASGIReceive, send: ASGISend) -> None:
         self._receive = receive
