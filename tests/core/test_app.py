@@ -520,18 +520,22 @@ async def test_url_value_preprocessors_and_defaults(app: Samovar) -> None:
 
 async def test_a_broken_handler_of_500s_still_answers(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
     app.errorhandler(500)(lambda error: 1 / 0)
-    app.add_url_rule("/", "index", lambda: {}["missing"])
+    app.add_url_rule("/", "index", lambda: dict[str, str]()["missing"])
     assert (await app.test_client().get("/")).status_code == 500
     assert "ZeroDivisionError" in caplog.text and "KeyError" in caplog.text
 
 
-async def test_a_header_that_http_cannot_carry_is_a_500(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_header_that_http_cannot_carry_is_a_500(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
     app.add_url_rule("/", "index", lambda: ("x", {"X-Name": "日本"}))
     assert (await app.test_client().get("/")).status_code == 500
     assert "UnicodeEncodeError" in caplog.text
 
 
-async def test_a_session_that_cannot_be_opened_is_a_500(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_session_that_cannot_be_opened_is_a_500(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken(SessionInterface):
         async def open_session(self, app: Samovar, request: Any) -> None:
             raise OSError("the store is away")
