@@ -457,24 +457,21 @@ class Channel:
     async def _extend(self) -> None:
         """Lengthen the timeline at its front by a page of older events."""
         timeline = self.timeline
-        epoch, base, first = timeline.epoch, timeline.base, timeline.first
-        page = await self._history(since=first, limit=PAGE, reverse=True)
-        if timeline.epoch != epoch or timeline.base != base:
-            return
-        if page.head.epoch != epoch:
+        base = Position(timeline.epoch, timeline.base)
+        page = await self._history(since=timeline.first, limit=PAGE, reverse=True)
+        if page.head.epoch != base.epoch:
             return self._doubt(page.head)
-        older = [r for r in page.records if r.position.offset <= base]
+        older = [r for r in page.records if r.position.offset <= base.offset]
         chained: list[Record] = []
         for record in older:
-            if record.position.offset != (chained[-1].prev if chained else base):
+            if record.position.offset != (chained[-1].prev if chained else base.offset):
                 break
             chained.append(record)
-        chained.reverse()
-        entries = [self._entry(record) for record in chained]
+        entries = [self._entry(record) for record in reversed(chained)]
         now = self._port.clock()
         stamps = [now - min(self._port.age(e.event), timeline.keep.seconds) for e in entries]
         complete = len(page.records) < PAGE or len(chained) < len(older)
-        timeline.prepend(entries, stamps, complete=complete)
+        timeline.prepend(entries, stamps, before=base, complete=complete)
 
     async def _page(self, start: Position) -> Stretch | None:
         """What follows *start*, which the timeline does not reach, from history."""

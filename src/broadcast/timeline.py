@@ -95,17 +95,20 @@ class Timeline:
             self._size -= entry.size
             self.base = entry.position.offset
 
-    def prepend(self, entries: Sequence[Entry], stamps: Sequence[float], *, complete: bool) -> bool:
-        """Add, in front, what history has before *base*; refused (False) unless it ends exactly there.
+    def prepend(
+        self, entries: Sequence[Entry], stamps: Sequence[float], *, before: Position, complete: bool
+    ) -> bool:
+        """Add, in front, what history has up to *before*; refused (False) unless that is the base, still.
 
         The bounds may be exceeded until the next :meth:`append`, so that all who waited for these events get them.
 
         Args:
             entries: oldest first, without a hole.
             stamps: when each came, as far as is known.
+            before: the position of the last entry; where there is none, that up to which history was read.
             complete: history has nothing older.
         """
-        if entries and entries[-1].position.offset != self.base:
+        if before != Position(self.epoch, self.base) or (entries and entries[-1].position != before):
             return False
         self._entries.extendleft(reversed(entries))
         self._stamps.extendleft(reversed(stamps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from samovar.backends.memory import Broker, MemoryBackend
@@ -25,7 +25,7 @@ class FaultyBackend(MemoryBackend):
     """One hub's link to a broker that others reach undisturbed.
 
     While it is ``cut`` live records are lost, calls raise BackendUnavailable, and attaching is remembered only. Each
-    call that talks to the broker takes ``turns`` turns of the loop before it acts and as many after.
+    call to the broker takes ``turns`` turns of the loop (or ``slow[name]``) before it acts and as many after.
     """
 
     waits: ClassVar[bool] = True
@@ -34,6 +34,7 @@ class FaultyBackend(MemoryBackend):
     def __init__(self, broker: Broker | None = None, *, turns: int = 0) -> None:
         super().__init__(broker)
         self.turns = turns
+        self.slow: dict[str, int] = {}
         self.is_cut = False
         self.drop: Callable[[Record], bool] = lambda record: False
         self.fail: dict[str, list[Exception | None]] = {}
@@ -66,11 +67,11 @@ class FaultyBackend(MemoryBackend):
 
     # As the broker's receiver it stands between the broker and the hub.
 
-    def attached(self, channels: Collection[str]) -> None:
+    def attached(self, channels: Iterable[str]) -> None:
         if not self.is_cut:
             self.outer.attached(channels)
 
-    def detached(self, channels: Collection[str] | None, why: str) -> None:
+    def detached(self, channels: Iterable[str] | None, why: str) -> None:
         self.outer.detached(channels, why)
 
     def health(self, health: Health) -> None:
@@ -85,7 +86,7 @@ class FaultyBackend(MemoryBackend):
     async def _pass(self, name: str, detail: Any = None) -> None:
         """Take time, note the call, and fail if that is planned or the link is cut."""
         self.calls.append((name, detail))
-        for _ in range(self.turns):
+        for _ in range(self.slow.get(name, self.turns)):
             await asyncio.sleep(0)
         if self.is_cut:
             raise BackendUnavailable("cut")
@@ -94,8 +95,8 @@ class FaultyBackend(MemoryBackend):
             if error is not None:
                 raise error
 
-    async def _back(self) -> None:
-        for _ in range(self.turns):
+    async def _back(self, name: str) -> None:
+        for _ in range(self.slow.get(name, self.turns)):
             await asyncio.sleep(0)
 
     def count(self, name: str) -> int:
@@ -122,7 +123,7 @@ class FaultyBackend(MemoryBackend):
     async def attach(self, channels: Collection[str]) -> None:
         self._wanted.update(dict.fromkeys(channels))
         self.calls.append(("attach", tuple(channels)))
-        await self._back()
+        await self._back("attach")
         await super().attach([channel for channel in channels if channel in self._wanted])
 
     async def detach(self, channels: Collection[str]) -> None:
@@ -134,15 +135,45 @@ class FaultyBackend(MemoryBackend):
     async def history(self, channel: str, **options: Any) -> Page:
         await self._pass("history", channel)
         page = await super().history(channel, **options)
-        await self._back()
+        await self._back("history")
         return page
 
     async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
         await self._pass("heads", tuple(channels))
         heads = await super().heads(channels, create=create)
-        await self._back()
+        await self._back("heads")
         return heads
 
     async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
         await self._pass("touch", channel)
         return await super().touch(channel, members, lease=lease)
+
+
+class SparseBackend(FaultyBackend):
+    """Numbers its records in tens, as a log does in which many channels lie."""
+
+    @staticmethod
+    def _out(position: Position) -> Position:
+        return Position(position.epoch, position.offset * 10)
+
+    def _record(self, record: Record) -> Record:
+        return Record(record.channel, self._out(record.position), record.prev * 10, record.envelope)
+
+    def message(self, record: Record) -> None:
+        super().message(self._record(record))
+
+    async def publish(self, channel: str, envelope: bytes, **options: Any) -> Accepted:
+        accepted = await super().publish(channel, envelope, **options)
+        assert accepted.position is not None
+        return Accepted(self._out(accepted.position), accepted.duplicate)
+
+    async def history(self, channel: str, **options: Any) -> Page:
+        if (since := options.get("since")) is not None:
+            offset = -(-since.offset // 10) if options.get("reverse") else since.offset // 10
+            options["since"] = Position(since.epoch, offset)
+        page = await super().history(channel, **options)
+        return Page([self._record(record) for record in page.records], self._out(page.head), page.complete)
+
+    async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
+        heads = await super().heads(channels, create=create)
+        return {channel: self._out(head) for channel, head in heads.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TypeAlias
 
 import pytest
 
@@ -46,7 +47,8 @@ def test_where_a_cursor_goes_on(since: str | None, last: str, start: str, reason
 
 # Each case: where the channel stands; the page (head, complete, records, limit); what came live; then the steps, where
 # that leads, and whether to read again.
-WEAVES = {
+Weave: TypeAlias = tuple[str, tuple[str, bool, list[str], int], list[str], list[str | Gap], str, bool]
+WEAVES: dict[str, Weave] = {
     "nothing new": ("e:5", ("e:5", True, [], 9), [], [], "e:5", False),
     "only history": ("e:5", ("e:7", True, ["e:6", "e:7"], 9), [], ["e:6", "e:7"], "e:7", False),
     "only live": ("e:5", ("e:5", True, [], 9), ["e:6"], ["e:6"], "e:6", False),
@@ -244,8 +246,12 @@ def test_a_timeline_is_bounded(keep: Retention, base: int) -> None:
 
 def test_history_goes_in_front_only_where_it_fits() -> None:
     line = timeline(6, 7, Retention(messages=2))
-    assert not line.prepend([entry(3), entry(4)], [0, 0], complete=False)
-    assert line.prepend([entry(4), entry(5)], [0, 0], complete=True)
+    assert not line.prepend([entry(3), entry(4)], [0, 0], before=pos("e:5"), complete=True)
+    assert not line.prepend([entry(3), entry(4)], [0, 0], before=pos("e:4"), complete=True)
+    assert not line.prepend([], [], before=pos("f:5"), complete=True)
+    assert not line.prepend([], [], before=pos("e:4"), complete=True)
+    assert (line.base, line.floor) == (5, 0)
+    assert line.prepend([entry(4), entry(5)], [0, 0], before=pos("e:5"), complete=True)
     assert (line.base, line.floor, len(line)) == (3, 3, 4)
     assert [e.position.offset for e in line.after(3, 9)] == [4, 5, 6, 7]
     line.append(entry(8), now=0.0)
