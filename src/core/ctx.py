@@ -5,9 +5,8 @@ It lives as long as the answer does: a streamed body runs under it, and teardown
 
 from __future__ import annotations
 
-import contextvars
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -306,29 +305,11 @@ def copy_current_websocket_context(
     return _carrying(func)
 
 
-def iterate_under(context: Context, iterator: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Iterate over *iterator*, each step under *context*."""
-
-    async def steps() -> AsyncIterator[Any]:
-        while True:
-            token = _current.set(context)
-            try:
-                item = await anext(iterator, _MISSING)
-            finally:
-                _current.reset(token)
-            if item is _MISSING:
-                return
-            yield item
-
-    return steps()
-
-
 __all__ = [
     "AppGlobals",
     "Context",
     "after_this_request",
     "after_this_websocket",
-    "contextvars",
     "copy_current_app_context",
     "copy_current_request_context",
     "copy_current_websocket_context",
@@ -336,6 +317,5 @@ __all__ = [
     "has_app_context",
     "has_request_context",
     "has_websocket_context",
-    "iterate_under",
     "required_context",
 ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
 
 from werkzeug.datastructures import CombinedMultiDict, MultiDict
 from werkzeug.exceptions import (
     BadRequest,
-    ClientDisconnected,
     RequestEntityTooLarge,
     RequestTimeout,
     UnsupportedMediaType,
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ..json.provider import JSONProvider
 
 _UNSET: Any = object()
-_NO_CONTENT = object()
 
 
 class BodySource(Protocol):
@@ -386,4 +384,4 @@ class Request(BaseRequestWebsocket):
             await self._source.push(path, headers)
 
 
-__all__ = ["Body", "BodySource", "Callable", "ClientDisconnected", "Request"]
+__all__ = ["Body", "BodySource", "Request"]
