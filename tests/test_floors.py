@@ -77,7 +77,7 @@ FOLDERS = {"broadcast": {"broadcast"}, "backends": {"backends", "broadcast"}, "c
 
 # Each library behind its door: where it may be imported.
 DOORS: Mapping[str, tuple[str, ...]] = {
-    "redis": ("backends/redis",),
+    "hiredis": ("backends/redis",),
     "aio_pika": ("backends/rabbitmq",),
     "msgpack": ("broadcast/codec",),
     "itsdangerous": ("core/sessions",),

@@ -263,6 +263,11 @@ class Backend(ABC):
 
 BACKENDS: dict[str, str] = {
     "memory": "samovar.backends.memory:MemoryBackend",
+    **dict.fromkeys(
+        ("redis", "rediss", "unix", "redis+unix", "valkey", "valkeys", "valkey+unix"),
+        "samovar.backends.redis:RedisBackend",
+    ),
+    "local": "samovar.backends.local:LocalBackend",
 }
 """Ours: scheme to dotted name, imported on demand. Others come by the entry point group ``samovar.backends``."""
 

@@ -1,0 +1,283 @@
+"""Keeps a session with the server up: connects, connects again, attaches again, and says how it is.
+
+::
+
+    open a session ──► say up, subscribe to what is wanted ──► signs of life, probes ──┐
+          ▲                                                                            │ a link is lost
+          └──────────── wait a little (jitter) ◄── say detached and down ◄─────────────┘
+
+A cause is logged once and not with every attempt, so a broker that is away for an hour costs one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import ssl
+from collections.abc import Collection
+from typing import NoReturn
+
+from ...broadcast.backend import Health, Receiver, Record, Retention, State
+from ...broadcast.message import Position
+from ...broadcast.retry import Signal, delays
+from ...errors import BackendUnavailable
+from .link import Lost, Reply, ReplyError
+from .options import Options
+from .reading import Keys, read_message
+from .refusal import Kind, Refusal, refusal
+from .scripts import publishing
+from .session import Session, Unusable
+
+LATEST = (
+    0.3  # seconds, at most, between two attempts to connect: an outage ends with the broker's, not long after
+)
+LATEST_UNUSABLE = 2.0  # where somebody has to change something first
+CALM = 5.0  # seconds a session lasts, after which the next loss is a new trouble and not the same
+PROBE = Retention(messages=0, seconds=1, bytes=0)
+PROBE_OUTLIVE = 60_000  # milliseconds the channel of the probe is remembered
+
+logger = logging.getLogger("samovar.redis")
+
+
+class Keeper:
+    """See the module.
+
+    Args:
+        options: where the server is, and how long things may take.
+        keys: names of pub/sub channels.
+    """
+
+    def __init__(self, options: Options, keys: Keys) -> None:
+        self.options = options
+        self.session: Session | None = None
+        self.why = "not connected yet"
+        """The reason of having no session."""
+        self.foreign = 0
+        """Messages on our pub/sub channels that none of us sent."""
+        self._keys = keys
+        self._wanted: dict[bytes, str] = {}
+        self._receiver: Receiver | None = None
+        self._context: ssl.SSLContext | None = None
+        self._generation = 0
+        self._attempted = False
+        self._attempt = Signal()
+        self._told = ""
+        self._refused: Refusal | None = None
+        self._lag: float | None = None
+        self._probe = f"?{secrets.token_urlsafe(9)}"  # no user's channel begins so
+        self._probe_topic = keys.topic(self._probe).encode()
+        self._probe_sent: float | None = None
+
+    async def current(self) -> Session:
+        """The session that is up; waits for the first attempt to connect, but for no later one.
+
+        Raises:
+            BackendUnavailable: none is; the message says why.
+        """
+        if self.session is None and not self._attempted:
+            await self._attempt.wait(2 * self.options.connect_timeout)
+        if self.session is None:
+            raise BackendUnavailable(f"Redis at {self.options.where}: {self.why}")
+        return self.session
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self, receiver: Receiver) -> NoReturn:
+        """Keep a session up until cancelled."""
+        self._receiver = receiver
+        loop = asyncio.get_running_loop()
+        waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
+        while True:
+            began = loop.time()
+            try:
+                await self._serve(receiver)
+            except Unusable as error:
+                self._log_once(str(error))
+                wait = next(waits_unusable)
+            except (Lost, BackendUnavailable, OSError) as error:
+                self._log_once(_reason(error, self.options))
+                if loop.time() - began > CALM:
+                    waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
+                wait = next(waits)
+            finally:
+                self._attempted = True
+                self._attempt.wake()
+            receiver.health(Health(State.DOWN, self._generation, f"{self.options.where}: {self.why}"))
+            await asyncio.sleep(wait)
+
+    def _log_once(self, why: str) -> None:
+        self.why = why
+        if why != self._told:
+            logger.warning("Redis at %s: %s; connecting again until it works", self.options.where, why)
+            self._told = why
+
+    async def _serve(self, receiver: Receiver) -> NoReturn:
+        """One session from its beginning to its loss."""
+        if self.options.tls and self._context is None:
+            self._context = self.options.context()
+        topic = self._probe_topic.decode()
+        try:
+            session = await Session.open(self.options, self._context, topic=topic, push=self._pushed)
+        except ssl.SSLError:
+            self._context = None  # perhaps other files lie there by the next attempt
+            raise
+        why = "the backend stops"
+        try:
+            self._begin(session)
+            await self._keep_alive(session)
+        except Lost as error:
+            why = str(error)
+            raise
+        finally:
+            self.session = None
+            session.close(why)
+            receiver.detached(None, why)
+
+    def _begin(self, session: Session) -> None:
+        """Say that we are there, and attach what was attached."""
+        self.session = session
+        self._generation += 1
+        if self._told or self._generation == 1:
+            logger.info("Redis at %s: connected to %s", self.options.where, session.server.name)
+            for warning in session.server.warnings:
+                logger.warning("Redis at %s: %s", self.options.where, warning)
+        self._told = ""
+        self._refused = self._lag = self._probe_sent = None
+        self.report()
+        session.subscribe([topic.decode() for topic in self._wanted])
+        self._attempted = True
+        self._attempt.wake()
+
+    # --- signs of life ----------------------------------------------------------------------------------------------
+
+    async def _keep_alive(self, session: Session) -> NoReturn:
+        """Ask for signs of life and send probes until a link is lost."""
+        loop = asyncio.get_running_loop()
+        next_probe = loop.time()
+        while True:
+            now = loop.time()
+            again = session.beat(now)
+            if self._probe_sent is not None:
+                late = self._probe_sent + 2 * self.options.heartbeat
+                if now >= late:
+                    session.close("what is published does not arrive: the probe did not come back")
+                again = min(again, late)
+            elif now >= next_probe:
+                next_probe = now + self.options.probe * random.uniform(0.8, 1.2)
+                await self._send_probe(session)
+                continue
+            else:
+                again = min(again, next_probe)
+            await session.wait(again - loop.time())
+
+    async def _send_probe(self, session: Session) -> None:
+        """Publish to ourselves by the road of all messages; where writing is refused, send only."""
+        self._probe_sent = asyncio.get_running_loop().time()
+        call = publishing(
+            self._keys,
+            self._probe,
+            b"",
+            id="",
+            retention=PROBE,
+            run_id=session.server.run_id,
+            suffix=session.suffix,
+            outlive=PROBE_OUTLIVE,
+        )
+        reply = await session.commands.call(*call)
+        if not isinstance(reply, ReplyError):
+            self.note(None)
+            return
+        if str(reply).startswith("NOSCRIPT"):
+            await session.load()
+        else:
+            self.note(refusal(reply))
+        await session.commands.call("PUBLISH", self._probe_topic, "1:probe:")
+
+    def _probe_arrived(self) -> None:
+        if self._probe_sent is not None:
+            self._lag = asyncio.get_running_loop().time() - self._probe_sent
+            self._probe_sent = None
+            self.report()
+
+    # --- how it is --------------------------------------------------------------------------------------------------
+
+    def note(self, refused: Refusal | None) -> None:
+        """The server refused a call, or (None) carried a write out."""
+        if refused is None:
+            if self._refused is not None:
+                self._refused = None
+                self.report()
+            return
+        if refused.kind is Kind.ELSEWHERE and self.session is not None:
+            self.session.close(refused.words)
+        if refused.lasting and (self._refused is None or self._refused.code != refused.code):
+            logger.warning("Redis at %s: %s", self.options.where, refused.words)
+            self._refused = refused
+            self.report()
+
+    def report(self) -> None:
+        """Tell the receiver how we are."""
+        if self._receiver is None or self.session is None:
+            return
+        reasons = list(self.session.server.warnings)
+        if self._refused is not None:
+            reasons.append(self._refused.words)
+        state = State.DEGRADED if reasons else State.UP
+        self._receiver.health(Health(state, self._generation, "; ".join(reasons), self._lag))
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
+
+    def attach(self, channels: Collection[str]) -> None:
+        """Subscribe, now and in every session to come."""
+        topics = {self._keys.topic(channel): channel for channel in channels}
+        self._wanted.update((topic.encode(), channel) for topic, channel in topics.items())
+        if self.session is not None:
+            self.session.subscribe(list(topics))
+
+    def detach(self, channels: Collection[str]) -> None:
+        """Unsubscribe."""
+        topics = [self._keys.topic(channel) for channel in channels]
+        known = [topic for topic in topics if self._wanted.pop(topic.encode(), None) is not None]
+        if self.session is not None:
+            self.session.unsubscribe(known)
+
+    def _pushed(self, reply: Reply) -> None:
+        """What the subscribed link reads, in order."""
+        receiver = self._receiver
+        if not isinstance(reply, list) or len(reply) != 3 or receiver is None:
+            if isinstance(reply, ReplyError):
+                self.note(refusal(reply))
+            return  # or it is a sign of life
+        kind, topic, payload = reply
+        channel = self._wanted.get(topic)
+        if channel is None:
+            if kind == b"message" and topic == self._probe_topic:
+                self._probe_arrived()
+        elif kind == b"message":
+            self._message(receiver, channel, payload)
+        elif kind == b"subscribe":
+            receiver.attached((channel,))
+
+    def _message(self, receiver: Receiver, channel: str, payload: bytes) -> None:
+        found = read_message(payload)
+        if found is None:
+            self.foreign += 1
+            if self.foreign == 1:
+                topic = self._keys.topic(channel)
+                hint = "what they send is skipped and counted; prefix= keeps apps apart"
+                logger.warning("channel %s: somebody else publishes on %s; %s", channel, topic, hint)
+            return
+        offset, epoch, envelope = found
+        if offset == 0:
+            receiver.attached((channel,))  # begun anew: look
+        else:
+            receiver.message(Record(channel, Position(epoch, offset), offset - 1, envelope))
+
+
+def _reason(error: Exception, options: Options) -> str:
+    """Why a connection failed, in words."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {options.connect_timeout:g} s"
+    return str(error) or type(error).__name__
