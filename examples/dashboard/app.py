@@ -48,6 +48,7 @@ KEPT = 180  # seconds of points kept: how long a page may be cut off and still m
 app = Samovar(__name__)
 app.config.update(
     SECRET_KEY=secrets.token_urlsafe(),  # names then last as long as the process; set SAMOVAR_SECRET_KEY to keep them
+    SESSION_COOKIE_SAMESITE="Lax",  # other sites cannot post in a visitor's name
     MAX_CONTENT_LENGTH=16 * 1024,
 )
 app.config.from_prefixed_env()

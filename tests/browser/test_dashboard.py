@@ -86,12 +86,14 @@ async def test_a_new_name_is_told_to_everybody(dashboard: AppServer, open_view: 
     await other.page.get_by_text("Anna of the Hills it is me").wait_for()
 
 
-async def test_somebody_who_leaves_is_gone_from_the_others(dashboard: AppServer, open_view: Opener) -> None:
-    one, other = await open_view(dashboard.url), await open_view(dashboard.url)
+async def test_somebody_who_leaves_is_gone_from_the_others(
+    serve: Callable[..., Awaitable[AppServer]], open_view: Opener
+) -> None:
+    server = await serve(DASHBOARD, env={"SAMOVAR_PRESENCE_GRACE": "0.5"})
+    one, other = await open_view(server.url), await open_view(server.url)
     await one.until("document.querySelector('[data-n=people]').textContent === '2'")
     await other.page.close()
-    # the grace of 15 s is for those who come back
-    await one.until("document.querySelector('[data-n=people]').textContent === '1'", timeout=25)
+    await one.until("document.querySelector('[data-n=people]').textContent === '1'")
 
 
 async def test_the_cut_button_shows_what_a_cut_does(dashboard: AppServer, open_view: Opener) -> None:
@@ -142,9 +144,11 @@ async def test_behind_a_bare_proxy_everything_comes_by_another_door(
     await view.until("document.querySelector('[data-n=people]').textContent === '1'")
 
 
+@pytest.mark.parametrize("server", ["hypercorn", "uvicorn"])
 async def test_ctrl_c_with_browsers_connected_ends_within_two_seconds(
-    dashboard: AppServer, open_view: Opener
+    serve: Callable[..., Awaitable[AppServer]], open_view: Opener, server: str
 ) -> None:
+    dashboard = await serve(DASHBOARD, arguments=["--server", server])
     for path in (*PAGES, "/"):
         await (await open_view(dashboard.url + path)).has_points(1)
     begun = time.monotonic()

@@ -63,6 +63,43 @@ test("a door that worked is tried again after a cut", async () => {
   assert.deepEqual([sockets.length, sources.length], [3, 0]);
 });
 
+test("a door that worked before gets another chance when the server is back", async () => {
+  const { sockets, sources, time, log, connection } = await open(THREE);
+  sockets[0].receive(subscribed("a", "e:0", true));
+  sockets[0].end();
+  await time.pass(1);
+  sockets[1].end();
+  await time.pass(2);
+  sockets[2].end();
+  await time.pass(4);
+  sources[0].receive(subscribed("a", "e:0", true), "subscribed");
+  sources[0].receive(message("a", "e:1", 1));
+  await time.pass(5.1);
+  assert.match(sockets[3].url, /since=a%3De%3A1$/);
+  sockets[3].receive(subscribed("a", "e:1", true));
+  sockets[3].receive(message("a", "e:2", 2));
+  assert.deepEqual([log.data, connection.door, sources[0].readyState], [[1, 2], "websocket", 2]);
+});
+
+test("that chance is not given for ever", async () => {
+  const { sockets, sources, time, connection } = await open(THREE);
+  sockets[0].receive(subscribed("a", "e:0", true));
+  for (let n = 0; n < 3; n += 1) {
+    sockets.at(-1).end();
+    await time.pass(4);
+  }
+  sources[0].receive(subscribed("a", "e:0", true), "subscribed");
+  await time.pass(5.1);
+  for (let n = 0; n < 2; n += 1) {
+    sockets.at(-1).end();
+    await time.pass(10);
+  }
+  sources[1].receive(subscribed("a", "e:0", true), "subscribed");
+  const tried = sockets.length;
+  await time.pass(600);
+  assert.deepEqual([sockets.length, connection.door, connection.state], [tried, "sse", "live"]);
+});
+
 test("waits grow while tries fail, also when each brings a first word and dies", async () => {
   const { sockets, time, log } = await open({ websocket: "/ws" });
   const waits = [];

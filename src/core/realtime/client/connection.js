@@ -1,12 +1,13 @@
 /**
  * Keeps one line to the server, through the first door that works, and brings every subscription back to where it was.
  *
- * A door is given up for the next one after two tries in a row in which no first word came (a proxy may refuse the
- * upgrade, or hold the events back); after the last door comes the first again. Waits follow `backoff.js`.
+ * How long it waits before a next try says `backoff.js`, at which door it tries `doors.js`, between which states it
+ * moves `state.js`.
  */
 
 import { backoff } from "./backoff.js";
 import { formatCursor } from "./cursor.js";
+import { Doors } from "./doors.js";
 import { environment } from "./env.js";
 import { openPoll } from "./poll.js";
 import { openSse } from "./sse.js";
@@ -17,9 +18,6 @@ import { openWebsocket } from "./websocket.js";
 
 const OPENERS = { websocket: openWebsocket, sse: openSse, poll: openPoll };
 
-/** Tries without a first word before the next door is taken. */
-const TRIES = 2;
-
 /** Milliseconds a line must have lived for its end not to count as one more failure in a row. */
 const SETTLED = 5000;
 
@@ -29,10 +27,11 @@ export class Connection {
    * @param {Partial<import("./env.js").Env>} [options] see `env.js`
    */
   constructor(doors, options = {}) {
-    this.doors = Object.entries(doors);
-    if (this.doors.length === 0 || this.doors.some(([door]) => !(door in OPENERS))) {
+    const named = Object.entries(doors);
+    if (named.length === 0 || named.some(([door]) => !(door in OPENERS))) {
       throw new TypeError(`doors are ${Object.keys(OPENERS).join(", ")}, each with its URL`);
     }
+    this.doors = new Doors(named);
     this.env = environment(options, {
       channels: () => [...this.subscriptions.keys()],
       cursorOf: (channel) => this.subscriptions.get(channel)?.cursor,
@@ -42,10 +41,8 @@ export class Connection {
     this.machine = new Machine(() => {});
     /** @type {import("./env.js").Transport | null} */
     this.transport = null;
-    this.doorAt = 0;
     this.failures = 0; // tries in a row that failed, for the wait
     this.liveSince = 0;
-    this.barren = 0; // of these, how many at this door brought no first word
     this.timers = new Timers(this.env);
     this.online = () => this.hurry();
     globalThis.addEventListener?.("online", this.online);
@@ -57,7 +54,7 @@ export class Connection {
 
   /** @returns {import("./env.js").Door} the door in use, or next to be tried */
   get door() {
-    return this.doors[this.doorAt][0];
+    return this.doors.current[0];
   }
 
   /**
@@ -123,7 +120,7 @@ export class Connection {
     this.machine.to("connecting");
     this.tell({ state: "connecting", door: this.door, retryAt: null });
     this.limitOpening();
-    const [door, url] = this.doors[this.doorAt];
+    const [door, url] = this.doors.current;
     let current = true;
     const guard = (callback) => (...values) => current && callback(...values);
     const callbacks = {
@@ -159,15 +156,23 @@ export class Connection {
     this.limitSilence();
     if (kind === "subscribed" && this.state === "connecting") {
       this.timers.clear("open");
-      this.barren = 0;
       this.liveSince = this.env.now();
       this.machine.to("live");
+      this.doors.worked();
+      if (this.doors.better) {
+        this.timers.set("better", SETTLED / 1000, () => this.goBack());
+      }
     }
     if (kind === "other") {
       this.env.onframe?.(frame);
     } else {
       this.subscriptions.get(frame.channel)?.receive(kind, frame);
     }
+  }
+
+  goBack() {
+    this.doors.goBack();
+    this.reconnect();
   }
 
   interrupted(reason) {
@@ -189,10 +194,8 @@ export class Connection {
       return;
     }
     this.failures = settled ? 1 : this.failures + 1;
-    this.barren = barren ? this.barren + 1 : 0;
-    if (this.barren >= TRIES) {
-      this.barren = 0;
-      this.doorAt = (this.doorAt + 1) % this.doors.length;
+    if (barren) {
+      this.doors.failed();
     }
     this.wait(backoff(this.failures, { retryAfter, random: this.env.random }), reason);
   }
