@@ -1,0 +1,175 @@
+"""What the broadcast layer costs in process, on the memory backend.
+
+    python benchmarks/broadcast.py
+
+It prints time per operation and, where cost must not grow, the ratio between many channels and few. The figures are
+``time.perf_counter``, the least of several rounds; on a busy machine look at the ratios.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: T201  # it prints its figures
+import argparse
+import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from samovar.broadcast import ChannelRule, Event, Hub
+from samovar.broadcast.channel import Follow
+
+ROUNDS = 5
+SINKS = 1000
+FEW, MANY = 10, 10_000
+
+
+class NoSink:
+    """Takes everything and does nothing: what is left is the cost of the road to it."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def offer(self, event: Event, size: int) -> bool:
+        self.taken += 1
+        return True
+
+    def fell_behind(self, follow: Follow) -> None:
+        raise AssertionError("it always has room")
+
+
+async def least(work: Callable[[int], Awaitable[object]], count: int) -> float:
+    """Seconds of one of *count* operations, in the best of several rounds."""
+    best = float("inf")
+    for _ in range(ROUNDS):
+        gc.collect()
+        begin = time.perf_counter()
+        await work(count)
+        best = min(best, time.perf_counter() - begin)
+    return best / count
+
+
+async def publish(hub: Hub, channel: str, count: int) -> None:
+    """Publish small JSON, one after the other."""
+    for number in range(count):
+        await hub.publish(channel, {"n": number})
+
+
+async def publish_rate() -> None:
+    """Publish with nobody listening, and with one subscriber that reads."""
+    hub = Hub()
+    alone = await least(lambda n: publish(hub, "c", n), 5000)
+    async with hub.subscribe("c") as messages:
+
+        async def both(count: int) -> None:
+            for number in range(count):
+                await hub.publish("c", {"n": number})
+                await messages.events()
+
+        heard = await least(both, 5000)
+    many = await least(lambda n: hub.publish_many([("c", {"n": number}) for number in range(n)]), 5000)
+    print(f"publish, nobody listening        {alone * 1e6:8.2f} µs    {1 / alone:12,.0f} a second")
+    print(f"publish_many, nobody listening   {many * 1e6:8.2f} µs    {1 / many:12,.0f} a second")
+    print(f"publish, delivered and read      {heard * 1e6:8.2f} µs    {1 / heard:12,.0f} a second")
+    await hub.stop()
+
+
+async def fan_out() -> None:
+    """One message to many: sinks that do nothing, then real subscriptions that queue and read."""
+    hub = Hub()
+    async with hub.subscribe("c") as first:
+        channel = hub.channel("c")
+        sinks = [NoSink() for _ in range(SINKS)]
+        for sink in sinks:
+            channel.go_live(channel.enter(sink))
+        await first.events()
+        nothing = await least(lambda n: publish(hub, "c", n), 500) / SINKS
+        assert all(sink.taken == 500 * ROUNDS for sink in sinks)
+    await hub.stop()
+
+    hub = Hub()
+    async with AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(hub.subscribe("c")) for _ in range(SINKS)]
+        for reader in readers:
+            await reader.events()
+
+        async def told(count: int) -> None:
+            for start in range(0, count, 50):
+                await publish(hub, "c", min(50, count - start))
+                for reader in readers:
+                    await reader.events()
+
+        queued = await least(told, 500) / SINKS
+    print(f"delivery to a sink of {SINKS}       {nothing * 1e6:8.3f} µs    {1 / nothing:12,.0f} a second")
+    print(f"delivery, queued and read        {queued * 1e6:8.3f} µs    {1 / queued:12,.0f} a second")
+    await hub.stop()
+
+
+async def with_channels(count: int) -> tuple[float, float, float]:
+    """Seconds to join and leave, to resume, and to publish, with so many channels that are followed."""
+    hub = Hub(channels=[ChannelRule("c/<int:n>")], linger=0)
+    async with AsyncExitStack() as stack:
+        for number in range(count):
+            await stack.enter_async_context(hub.subscribe(f"c/{number}"))
+        since = await hub.cursor("c/1")
+        await publish(hub, "c/1", 10)
+
+        async def join(times: int) -> None:
+            for number in range(times):
+                async with hub.subscribe(f"new/{number}") as messages:
+                    await messages.events()
+
+        async def resume(times: int) -> None:
+            for _ in range(times):
+                async with hub.subscribe("c/1", since=since) as messages:
+                    await messages.events()
+
+        figures = (
+            await least(join, 1000),
+            await least(resume, 1000),
+            await least(lambda n: publish(hub, "c/5", n), 5000),
+        )
+    await hub.stop()
+    return figures
+
+
+async def scale() -> None:
+    """The same with few channels and with many."""
+    few, many = await with_channels(FEW), await with_channels(MANY)
+    for name, one, other in zip(
+        ("join and leave a channel", "resume ten messages", "publish"), few, many, strict=True
+    ):
+        print(
+            f"{name:32} {one * 1e6:8.2f} µs with {FEW} channels, {other * 1e6:8.2f} µs with {MANY:,}: "
+            f"ratio {other / one:.2f}"
+        )
+
+
+async def storm() -> None:
+    """Many subscribers of one channel come back at once."""
+    hub = Hub(channels=[ChannelRule("c", history=100)])
+    since = await hub.cursor("c")
+    await publish(hub, "c", 100)
+    subscriptions = [hub.subscribe("c", since=since) for _ in range(SINKS)]
+    begin = time.perf_counter()
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        for subscription in subscriptions:
+            group.create_task(stack.enter_async_context(subscription))
+    took = time.perf_counter() - begin
+    print(
+        f"{SINKS} resumes of 100 messages     {took * 1e3:8.1f} ms    {hub.counters.reads} read(s) of history"
+    )
+    await hub.stop()
+
+
+async def main() -> None:
+    """Run everything."""
+    for part in (publish_rate, fan_out, storm, scale):
+        await part()
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    asyncio.run(main())
