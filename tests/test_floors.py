@@ -79,7 +79,7 @@ FOLDERS = {"broadcast": {"broadcast"}, "backends": {"backends", "broadcast"}, "c
 DOORS: Mapping[str, tuple[str, ...]] = {
     "hiredis": ("backends/redis",),
     "aio_pika": ("backends/rabbitmq",),
-    "msgpack": ("broadcast/codec",),
+    "msgpack": ("broadcast/codec", "backends/local"),
     "itsdangerous": ("core/sessions",),
     "jinja2": ("core/templating",),
     "blinker": ("core/signals",),

@@ -88,6 +88,91 @@ class Broker:
             else:
                 del self._streams[channel]
 
+    # --- the operations of the contract, none of which waits --------------------------------------------------------
+
+    def publish(
+        self,
+        channel: str,
+        envelope: bytes,
+        *,
+        id: str,
+        retention: Retention | None = None,
+        version: int | None = None,
+        dedupe_seconds: float = 300.0,
+    ) -> Accepted:
+        """Store the record and hand it to every receiver that has the channel attached, before returning."""
+        accepted, record = self.stream(channel).append(
+            envelope,
+            id=id,
+            now=self.clock(),
+            retention=retention,
+            version=version,
+            dedupe_seconds=dedupe_seconds,
+        )
+        if record is not None and (receivers := self.receivers.get(channel)):
+            for receiver in tuple(receivers):
+                receiver.message(record)
+        return accepted
+
+    def attach(self, receiver: Receiver, channels: Collection[str]) -> None:
+        """From now on *receiver* gets the records of these channels, which it is told."""
+        for channel in channels:
+            self.receivers.setdefault(channel, {})[receiver] = None
+        receiver.attached(channels)
+
+    def detach(self, receiver: Receiver, channels: Collection[str]) -> None:
+        """*receiver* gets no more of these."""
+        for channel in channels:
+            receivers = self.receivers.get(channel, {})
+            receivers.pop(receiver, None)
+            if not receivers and self.receivers.pop(channel, None) is not None:
+                self.stream(channel).used = self.clock()
+
+    def history(self, channel: str, *, since: Position | None, limit: int, reverse: bool) -> Page:
+        """Read kept records; a channel never used comes to be."""
+        return self.stream(channel).read(now=self.clock(), limit=limit, since=since, reverse=reverse)
+
+    def heads(self, channels: Collection[str]) -> dict[str, Position]:
+        """The newest position of each; missing channels come to be."""
+        return {channel: self.stream(channel).head for channel in channels}
+
+    def clear(self, channel: str) -> Position:
+        """Begin a new epoch and let the receivers look."""
+        head = self.stream(channel).clear(new_epoch())
+        for receiver in tuple(self.receivers.get(channel, ())):
+            receiver.attached([channel])
+        return head
+
+    def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
+        """Enter or renew; returns those by whom a key came to be present."""
+        if not members:
+            return []
+        roster = self.rosters.setdefault(channel, Roster())
+        return roster.touch(members, until=self.clock() + lease)
+
+    def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
+        """Remove; returns those by whose leave a key is no longer present."""
+        return self._without_empty(channel, lambda roster: roster.leave(ids))
+
+    def sweep(self, channel: str) -> list[Member]:
+        """Remove those whose lease ended; returns what :meth:`leave` does."""
+        return self._without_empty(channel, lambda roster: roster.sweep(self.clock()))
+
+    def members(self, channel: str) -> list[Member]:
+        """Those with a running lease, by id."""
+        roster = self.rosters.get(channel)
+        return [] if roster is None else roster.members(self.clock())
+
+    def _without_empty(self, channel: str, change: Callable[[Roster], list[Member]]) -> list[Member]:
+        """Change a roster, and forget it when nobody is left."""
+        roster = self.rosters.get(channel)
+        if roster is None:
+            return []
+        gone = change(roster)
+        if not roster:
+            del self.rosters[channel]
+        return gone
+
 
 class MemoryBackend(Backend):
     """One hub's door to a :class:`Broker` of this process."""
@@ -147,35 +232,22 @@ class MemoryBackend(Backend):
         dedupe_seconds: float = 300.0,
     ) -> Accepted:
         """Store the record and hand it to every hub that has the channel attached, before returning."""
-        broker = self.broker
-        accepted, record = broker.stream(channel).append(
+        return self.broker.publish(
+            channel,
             envelope,
             id=id,
-            now=broker.clock(),
             retention=retention,
             version=version,
             dedupe_seconds=dedupe_seconds,
         )
-        if record is not None and (receivers := broker.receivers.get(channel)):
-            for receiver in tuple(receivers):
-                receiver.message(record)
-        return accepted
 
     async def attach(self, channels: Collection[str]) -> None:
         """Confirmed before it returns."""
-        receiver = self._bound()
-        for channel in channels:
-            self.broker.receivers.setdefault(channel, {})[receiver] = None
-        receiver.attached(channels)
+        self.broker.attach(self._bound(), channels)
 
     async def detach(self, channels: Collection[str]) -> None:
         """Over when it returns."""
-        receiver = self._bound()
-        for channel in channels:
-            receivers = self.broker.receivers.get(channel, {})
-            receivers.pop(receiver, None)
-            if not receivers and self.broker.receivers.pop(channel, None) is not None:
-                self.broker.stream(channel).used = self.broker.clock()
+        self.broker.detach(self._bound(), channels)
 
     def _bound(self) -> Receiver:
         if self._receiver is None:
@@ -186,50 +258,31 @@ class MemoryBackend(Backend):
         self, channel: str, *, since: Position | None = None, limit: int, reverse: bool = False
     ) -> Page:
         """See the contract; a channel never used comes to be."""
-        return self.broker.stream(channel).read(
-            now=self.broker.clock(), limit=limit, since=since, reverse=reverse
-        )
+        return self.broker.history(channel, since=since, limit=limit, reverse=reverse)
 
     async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
         """See the contract; missing channels come to be in any case."""
-        return {channel: self.broker.stream(channel).head for channel in channels}
+        return self.broker.heads(channels)
 
     async def clear(self, channel: str) -> Position:
         """See the contract."""
-        head = self.broker.stream(channel).clear(new_epoch())
-        for receiver in tuple(self.broker.receivers.get(channel, ())):
-            receiver.attached([channel])
-        return head
+        return self.broker.clear(channel)
 
     async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
         """See the contract."""
-        if not members:
-            return []
-        roster = self.broker.rosters.setdefault(channel, Roster())
-        return roster.touch(members, until=self.broker.clock() + lease)
+        return self.broker.touch(channel, members, lease=lease)
 
     async def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
         """See the contract."""
-        return self._without_empty(channel, lambda roster: roster.leave(ids))
+        return self.broker.leave(channel, ids)
 
     async def sweep(self, channel: str) -> list[Member]:
         """See the contract."""
-        return self._without_empty(channel, lambda roster: roster.sweep(self.broker.clock()))
+        return self.broker.sweep(channel)
 
     async def members(self, channel: str) -> list[Member]:
         """See the contract."""
-        roster = self.broker.rosters.get(channel)
-        return [] if roster is None else roster.members(self.broker.clock())
-
-    def _without_empty(self, channel: str, change: Callable[[Roster], list[Member]]) -> list[Member]:
-        """Change a roster, and forget it when nobody is left."""
-        roster = self.broker.rosters.get(channel)
-        if roster is None:
-            return []
-        gone = change(roster)
-        if not roster:
-            del self.broker.rosters[channel]
-        return gone
+        return self.broker.members(channel)
 
 
 _named: WeakValueDictionary[str, Broker] = WeakValueDictionary()

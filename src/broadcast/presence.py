@@ -75,6 +75,10 @@ class Roster:
         """Members with a running lease, by id."""
         return [seat.member for _, seat in sorted(self._seats.items()) if seat.until > now]
 
+    def over(self, now: float) -> bool:
+        """Whether every lease ended by then."""
+        return all(seat.until <= now for seat in self._seats.values())
+
     def _remove(self, id: str) -> Member | None:
         seat = self._seats.pop(id, None)
         if seat is None:
