@@ -393,6 +393,7 @@ class Hub:
             check_id(id)
         kind, body = payload(data, self.json)
         if len(body) > self.max_message_bytes:
+            self.counters.rejected += 1
             raise MessageTooLarge(
                 f"a message for {channel!r} has {len(body)} bytes; the limit is {self.max_message_bytes} "
                 "(max_message_bytes, BROADCAST_MAX_MESSAGE_BYTES)",
@@ -544,7 +545,7 @@ class Hub:
     async def enter(self, channel: str, member: Member) -> None:
         """Enter *member*, and renew it until :meth:`leave`; entering again replaces what it shows.
 
-        A join is told when no other member has its key.
+        A join is told when no other member has its key. While the broker is away that waits, and so does the entering.
 
         Raises:
             InvalidChannel, UnsupportedByBackend: see :meth:`presence`.
@@ -553,7 +554,7 @@ class Hub:
         await self._members.enter(channel, member)
 
     async def leave(self, channel: str, member_id: str, *, grace: float = GRACE) -> None:
-        """Let a member go. Idempotent.
+        """Let a member go. Idempotent; while the broker is away it leaves when its lease ends.
 
         Args:
             channel: its name.

@@ -55,19 +55,26 @@ class Members:
         """Enter *member* and keep it there until it leaves."""
         self._attendance.enter(channel, member)
         self._tick_later()
-        await self._tell("join", channel, await self._backend.touch(channel, [member], lease=self.lease))
+        try:
+            joined = await self._backend.touch(channel, [member], lease=self.lease)
+        except BackendUnavailable as error:
+            logger.info("%s enters %s when the broker is back: %s", member.id, channel, error)
+            return
+        await self._tell("join", channel, joined)
 
     async def leave(self, channel: str, member_id: str, *, grace: float) -> None:
         """Let *member_id* go; it is gone after *grace* seconds unless its key comes back. Idempotent."""
         member = self._attendance.leave(channel, member_id, grace=grace)
         if member is None:
             return
-        if grace > 0:
-            self._tick_later()
-            joined = await self._backend.touch(channel, [member], lease=grace)
-            await self._tell("join", channel, joined)
-        else:
-            await self._tell("leave", channel, await self._backend.leave(channel, [member_id]))
+        self._tick_later()
+        try:
+            if grace > 0:
+                await self._tell("join", channel, await self._backend.touch(channel, [member], lease=grace))
+            else:
+                await self._tell("leave", channel, await self._backend.leave(channel, [member_id]))
+        except BackendUnavailable as error:
+            logger.info("%s leaves %s when its lease ends: %s", member_id, channel, error)
 
     async def tick(self) -> None:
         """Renew who is here, sweep whose lease or grace is over, tell who joined and left."""

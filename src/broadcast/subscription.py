@@ -113,9 +113,10 @@ class Subscription:
         Raises:
             BackendUnavailable: the broker did not answer within the hub's ``join_timeout``.
         """
+        names, self._names = self._names, ()
         try:
-            places = [self._enter(name) for name in self._names]  # all ask the broker before any waits for it
-            for name, follow in zip(self._names, places, strict=True):
+            places = [self._enter(name) for name in names]  # all ask the broker before any waits for it
+            for name, follow in zip(names, places, strict=True):
                 await self._begin(name, follow, self._since, self._last)
         except BaseException:
             self.close()
@@ -371,6 +372,10 @@ class Subscription:
         while not self._outbox:
             if self._error is not None:
                 raise self._error
+            if self._names:
+                raise RuntimeError(
+                    "a subscription begins when it is entered: `async with hub.subscribe(…) as messages`"
+                )
             if self._behind:
                 await self._refill(end)
                 if self._outbox:

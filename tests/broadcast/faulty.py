@@ -148,6 +148,14 @@ class FaultyBackend(MemoryBackend):
         await self._pass("touch", channel)
         return await super().touch(channel, members, lease=lease)
 
+    async def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
+        await self._pass("leave", channel)
+        return await super().leave(channel, ids)
+
+    async def sweep(self, channel: str) -> list[Member]:
+        await self._pass("sweep", channel)
+        return await super().sweep(channel)
+
 
 class SparseBackend(FaultyBackend):
     """Numbers its records in tens, as a log does in which many channels lie."""

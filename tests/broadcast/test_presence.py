@@ -257,6 +257,29 @@ async def test_presence_waits_for_the_broker_and_goes_on() -> None:
         assert await hub.presence("room") == [GUEST]
 
 
+async def test_coming_and_going_while_the_broker_is_away() -> None:
+    link = FaultyBackend()
+    clock = link.broker.clock = Clock()
+    async with Hub(link, clock=clock) as hub, hub.subscribe(presence_channel("room")) as watcher:
+        await hub.enter("room", PHONE)
+        link.cut()
+        await hub.enter("room", GUEST)
+        await hub.leave("room", "phone", grace=0)
+        link.restore()
+        clock.now += 10
+        await hub.sweep()
+        assert await hub.presence("room") == [GUEST, PHONE]
+        clock.now += 21
+        await hub.sweep()
+        assert await hub.presence("room") == [GUEST]
+        told = [await anext(watcher) for _ in range(3)]
+        assert [(m.data["event"], m.data["member"]["id"]) for m in told if isinstance(m, Message)] == [
+            ("join", "phone"),
+            ("join", "guest"),
+            ("leave", "phone"),
+        ]
+
+
 async def test_a_stopped_hub_leaves_no_timer_and_says_so() -> None:
     hub = Hub()
     await hub.enter("room", GUEST)

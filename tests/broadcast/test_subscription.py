@@ -435,6 +435,14 @@ async def test_iterating_gives_messages_and_gaps() -> None:
         assert got == [("expired", 0, 2), 2, 3]
 
 
+async def test_reading_without_entering_says_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match="async with"):
+        async for _ in Hub().subscribe("c"):
+            pass
+    with pytest.raises(RuntimeError, match="async with"):
+        await Hub().subscribe("c").events(timeout=0)
+
+
 async def test_waiting_has_a_limit() -> None:
     async with Hub().subscribe("c") as messages:
         await messages.events()
