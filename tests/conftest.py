@@ -3,6 +3,7 @@
 - ``browser``, ``page``: an async Playwright browser and a fresh page of it; an uncaught script error fails the test
 - ``nginx``: starts Nginx: ``nginx(config, port)`` or ``nginx.bare(app_port)``
 - ``serve``: ``server = await serve("tests.nginx.app:app")`` has ``url``, ``port``, ``output()``, ``stop()``
+- ``start_redis``: ``server = start_redis()`` has ``url()``, ``kill()``, ``start()``, ``call("CONFIG", "SET", …)``
 - ``tcp_proxy``: ``proxy = await tcp_proxy(port)`` has ``port``, ``cut()``, ``refuse()``, ``stall()``, ``restore()``
 
 Every test has a time limit (``tests/support/limits.py``) and must leave nothing behind (``tests/support/leaks.py``).
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .services import CHROMIUM, NGINX, SERVICES, Found, Missing, Service
+from .services import CHROMIUM, NGINX, REDIS, SERVICES, VALKEY, Found, Missing, Service
 from .support.nginx import Nginx, start_bare
 from .support.proxy import Proxy
+from .support.redis import RedisServer
 from .support.server import AppServer
 
 if TYPE_CHECKING:
@@ -99,6 +101,26 @@ def nginx(nginx_program: Found, tmp_path: Path) -> Iterator[NginxStarter]:
     """Starts Nginx in front of an app; see :class:`NginxStarter`."""
     with ExitStack() as stack:
         yield NginxStarter(nginx_program, tmp_path, stack)
+
+
+@pytest.fixture(params=["redis", "valkey"])
+def redis_program(request: pytest.FixtureRequest) -> Found:
+    """The Redis program of this machine, and then its Valkey: a test that uses it runs with both."""
+    return need({"redis": REDIS, "valkey": VALKEY}[request.param], request.config)
+
+
+@pytest.fixture
+def start_redis(redis_program: Found, tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts private servers; see :class:`tests.support.redis.RedisServer` for the arguments."""
+    with ExitStack() as stack:
+
+        def start(*, name: str = "redis", **options: object) -> RedisServer:
+            server = RedisServer(redis_program, tmp_path / name, **options)  # type: ignore[arg-type]  # checked there
+            stack.callback(server.close)
+            server.start()
+            return server
+
+        yield start
 
 
 @pytest.fixture

