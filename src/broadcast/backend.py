@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from importlib import import_module
 from importlib.metadata import entry_points
+from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -272,6 +273,46 @@ BACKENDS: dict[str, str] = {
 """Ours: scheme to dotted name, imported on demand. Others come by the entry point group ``samovar.backends``."""
 
 
+class BrokerServer(Protocol):
+    """A broker of our own that one process runs for others: ``async with`` serves it."""
+
+    @property
+    def url(self) -> str:
+        """What those others open their backend with."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+SERVERS: dict[str, str] = {"local": "samovar.backends.local.hub:LocalHub"}
+"""Schemes whose broker we serve ourselves, to dotted name."""
+
+
+def open_server(url: str) -> BrokerServer:
+    """Make the server of the broker that *url* names; it serves inside ``async with``.
+
+    Raises:
+        UnknownBackend: there is none for the scheme.
+        ConfigError: a bad option in the URL.
+    """
+    target = SERVERS.get(urlsplit(url).scheme)
+    if target is None:
+        known = ", ".join(f"{name}://" for name in SERVERS)
+        raise UnknownBackend(f"{url!r} is no broker that Samovar serves itself: {known}")
+    server: BrokerServer = _load(target).from_url(url)
+    return server
+
+
+def _load(target: str) -> Any:
+    """Import what one of our tables names."""
+    module, _, name = target.partition(":")
+    package = __name__.split(".")[0]
+    return getattr(import_module(module.replace("samovar", package, 1)), name)
+
+
 def open_backend(url: str) -> Backend:
     """Make the backend that *url* names; opens no connection.
 
@@ -281,11 +322,9 @@ def open_backend(url: str) -> Backend:
         ConfigError: a bad option in the URL.
     """
     scheme = urlsplit(url).scheme
-    target: Any = BACKENDS.get(scheme)
+    target = BACKENDS.get(scheme)
     if target is not None:
-        module, _, name = target.partition(":")
-        package = __name__.split(".")[0]
-        backend: type[Backend] = getattr(import_module(module.replace("samovar", package, 1)), name)
+        backend: type[Backend] = _load(target)
         return backend.from_url(url)
     others = {entry.name: entry for entry in entry_points(group="samovar.backends")}
     if scheme in others:

@@ -103,7 +103,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("MAX_COOKIE_SIZE", 4093, "bytes", "Warns when a cookie is larger; 0: never."),
     # broadcast
-    Setting("BROADCAST_URL", "memory://", "", "The broker behind `app.hub`."),
+    Setting(
+        "BROADCAST_URL",
+        None,
+        "",
+        "The broker behind `app.hub`; None: `memory://`, or `local://` in a worker of `samovar run --workers`.",
+    ),
     Setting("BROADCAST_PUBLISH_TIMEOUT", 5, "seconds", "To retry a publish before it is given up."),
     Setting("BROADCAST_MAX_MESSAGE_BYTES", 64 * KiB, "bytes", "The largest payload, at most 1 MiB."),
     Setting("BROADCAST_OUTBOX_MESSAGES", 1024, "messages", "One subscriber's queue."),

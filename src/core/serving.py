@@ -19,7 +19,7 @@ class Serving(Dispatch):
         """Start the hub, then run what is to run before the first request; undone if any of it fails."""
         self._open_doors()
         try:
-            if self._hub is not None or self.config["BROADCAST_URL"] != "memory://":
+            if self._hub is not None or self.config["BROADCAST_URL"] not in (None, "memory://"):
                 await self.hub.start()
             async with self.app_context():
                 for func in self.before_serving_funcs:

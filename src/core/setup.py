@@ -213,7 +213,7 @@ class Setup(Scaffold):
 
         config = self.config
         return Hub(
-            config["BROADCAST_URL"],
+            config["BROADCAST_URL"] or "memory://",
             channels=self.channels.declared,
             json=self.json,
             max_message_bytes=config["BROADCAST_MAX_MESSAGE_BYTES"],

@@ -21,7 +21,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar, cast
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
@@ -70,7 +70,7 @@ class Options:
     """What a ``local:`` URL says.
 
     Args:
-        path: the socket's; empty where the URL leaves it to the environment and that has none.
+        path: the socket's, empty where the URL has none.
         buffer: bytes that may wait for one worker.
         channels: see ``memory.Options``.
         meta: see ``memory.Options``, in seconds.
@@ -98,7 +98,7 @@ class Options:
             raise ConfigError(
                 f"a local URL reads local:// or local:///path/to.sock, with options after a '?', not {url!r}"
             )
-        path = unquote(parts.path) or os.environ.get(SOCKET_VARIABLE, "")
+        path = unquote(parts.path)
         return cls(path=check_path(path) if path else "", **_numbers(url, parts))
 
     @property
@@ -324,6 +324,8 @@ class LocalBackend(Backend):
             ConfigError: the URL does not read, or names no socket and no supervising process does.
         """
         options = Options.from_url(url)
+        if not options.path:
+            options = replace(options, path=os.environ.get(SOCKET_VARIABLE, ""))
         if not options.path:
             raise ConfigError(
                 f"{url} is for the workers of `samovar run --workers N`, which tells them the socket by "

@@ -31,7 +31,7 @@ def _hub(info: ScriptInfo, url: str | None) -> Hub:
         ConfigError: it is ``memory://``.
     """
     if not url:
-        url = info.load_app().config["BROADCAST_URL"]
+        url = info.load_app().config["BROADCAST_URL"] or "memory://"
     if urlsplit(url).scheme == "memory":
         raise ConfigError(
             "memory:// lives inside one process, so no command can reach it: name a broker by --url or "
