@@ -776,9 +776,9 @@ async def test_sparse_offsets_resume_from_every_position_and_by_pages() -> None:
         link.drop = lambda record: True
         for n in range(90, 100):
             await hub.publish("c", n)
-        async with hub.subscribe("c", since=cursors[20]) as messages:
+        async with hub.subscribe("c", since=cursors[20], max_messages=5) as messages:
             hub._channels.table["c"].timeline.reset(hub._channels.table["c"].last)
-            assert (await now(messages))[:71] == [("first", True), *range(20, 90)]
+            assert await now(messages) == [("first", True), *range(20, 90)]
             hub._channels.check_quiet()
             assert [(await anext(messages)).data for _ in range(10)] == [*range(90, 100)]  # type: ignore[union-attr]
         assert await now(slow) == [("first", None), *range(90, 100)]
