@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeAlias
 
 from ...broadcast.backend import Accepted, Backend, Feature, Page, Receiver, Retention
 from ...broadcast.message import Member, Position
@@ -35,11 +35,11 @@ from .refusal import Kind, refusal
 from .scripts import CLEAR, CREATE, LEAVE, PUBLISH, TOUCH, VERSION_BIAS, Script, publishing
 from .session import Session, is_forgotten
 
-T = TypeVar("T")
 Burst: TypeAlias = Sequence[tuple[str, bytes, str, Retention | None]]
 """Records of publish_many: channel, envelope, id, retention."""
 MANY = 500  # records of publish_many that are one transaction, and members of one touch
 MANY_BYTES = 4 << 20
+LOOKS = 10  # tries to read a channel that is cleared while it is read
 SWEEP = 500  # leases that scripts/leave.lua ends at once
 
 
@@ -228,13 +228,13 @@ class RedisBackend(Backend):
             raise BackendUnavailable(self._words(error)) from error
 
     async def _read(self, session: Session, *commands: Command) -> list[Reply]:
-        """The replies to *commands* as of one moment: pure reads, which work where scripts and writes do not.
+        """The replies to *commands*: pure reads, which work where scripts, transactions and writes do not.
 
         Raises:
             BackendUnavailable: no answer, or an error.
         """
         try:
-            return self._good(await session.transaction(commands))
+            return self._good(await session.commands.batch(commands) if commands else [])
         except Lost as error:
             raise BackendUnavailable(self._words(error)) from error
 
@@ -264,30 +264,40 @@ class RedisBackend(Backend):
 
     async def _kept(self, channel: str, after: int, limit: int) -> Kept | None:
         """What is kept after an offset."""
-        session = await self._keeper.current()
-        replies = await self._read(session, *self._look(channel, range_forward, after, limit))
-        return read_kept(channel, replies, suffix=session.suffix, run_id=session.server.run_id)
+        return (await self._look(channel, range_forward(self._keys.of(channel, "log"), after, limit)))[0]
 
     async def _history_back(self, channel: str, since: Position | None, limit: int) -> Page:
         """What is kept before a position, newest first; with the oldest kept record, which tells what was trimmed."""
-        session = await self._keeper.current()
+        log = self._keys.of(channel, "log")
         before = None if since is None else since.offset
-        oldest: Command = ["XRANGE", self._keys.of(channel, "log"), "-", "+", "COUNT", 1]
-        replies = await self._read(session, *self._look(channel, range_backward, before, limit), oldest)
-        kept = read_kept(channel, replies, suffix=session.suffix, run_id=session.server.run_id)
+        kept, rows = await self._look(
+            channel, range_backward(log, before, limit), ["XRANGE", log, "-", "+", "COUNT", 1]
+        )
         if kept is not None and since is not None and not before_head(kept.head, since):
             return await self._history_from_top(channel, limit)
-        return page_backward(kept, since, oldest_offset(replies[3]) if kept and kept.own else None)
+        return page_backward(kept, since, oldest_offset(rows) if kept and kept.own else None)
 
     async def _history_from_top(self, channel: str, limit: int) -> Page:
         """What a position that is none of the channel gets: the newest, incomplete."""
         page = await self._history_back(channel, None, limit)
         return Page(page.records, page.head, complete=False)
 
-    def _look(self, channel: str, read: Callable[[str, T, int], Command], at: T, limit: int) -> list[Command]:
-        """The commands of one read of a channel."""
-        of = self._keys.of
-        return [["TIME"], ["HMGET", of(channel, "meta"), *META], read(of(channel, "log"), at, limit)]
+    async def _look(self, channel: str, *ranges: Command) -> tuple[Kept | None, Reply]:
+        """Read a channel's meta and its log as of one moment, and the last of *ranges* besides.
+
+        Without MULTI, which a server whose memory is full refuses even for reads: meta is read before the log and
+        after it, and an epoch that is the same held in between, since none ever comes back. What was added meanwhile
+        is left out.
+        """
+        meta = self._keys.of(channel, "meta")
+        commands: list[Command] = [["TIME"], ["HMGET", meta, *META], *ranges, ["HMGET", meta, "e", "b"]]
+        for _ in range(LOOKS):
+            session = await self._keeper.current()
+            replies = await self._read(session, *commands)
+            if replies[1][:2] == replies[-1]:
+                kept = read_kept(channel, replies, suffix=session.suffix, run_id=session.server.run_id)
+                return kept, replies[-2]
+        raise BackendUnavailable(self._words(f"{channel!r} begins anew all the time"))
 
     async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
         """See the contract: one round trip, and another for those that come to be or are about to be forgotten.
@@ -302,10 +312,7 @@ class RedisBackend(Backend):
         for name in names:
             meta = of(name, "meta")
             commands += [["HMGET", meta, "e", "s"], ["PTTL", meta]]
-        try:
-            replies = self._good(await session.commands.batch(commands) if commands else [])
-        except Lost as error:
-            raise BackendUnavailable(self._words(error)) from error
+        replies = await self._read(session, *commands)
         heads: dict[str, Position] = {}
         weak: list[str] = []
         for name, (epoch, offset), left in zip(names, replies[::2], replies[1::2], strict=True):

@@ -23,7 +23,7 @@ from ...broadcast.presence import group_key
 from ..memory import new_epoch
 from .link import Command, Reply
 
-META = ("e", "s", "b", "t")
+META = ("e", "b", "s", "t")
 LONGEST = 10 * 365 * 86_400 * 1000  # milliseconds; what is to be kept longer than ten years
 
 
@@ -84,7 +84,7 @@ def read_meta(meta: Sequence[Any], *, suffix: str, run_id: str) -> tuple[Positio
 
     A log written before the server's last start does not, unless the store is vouched for: readers see another epoch.
     """
-    epoch, newest, run, ttl = meta
+    epoch, run, newest, ttl = meta
     if epoch is None:
         return None, 0.0, False
     head = Position(epoch.decode() + suffix, int(newest or 0))
@@ -105,6 +105,8 @@ def read_kept(channel: str, replies: Sequence[Any], *, suffix: str, run_id: str)
     dropped = 0
     for id, values in rows:
         offset = int(id.partition(b"-")[0])
+        if offset > head.offset:
+            continue  # added since meta was read
         if float(values[3]) <= oldest:
             dropped = offset
         else:
@@ -182,7 +184,10 @@ def read_member(shown: bytes) -> Member:
 
 
 def read_members(replies: Sequence[Any]) -> list[Member]:
-    """The answers to TIME, ZRANGE … WITHSCORES and HGETALL: members with a running lease, by id."""
+    """The answers to TIME, ZRANGE … WITHSCORES and HGETALL: members with a running lease, by id.
+
+    They are of three moments; who came or went in between is there or not, and right either way.
+    """
     (seconds, micros), leases, members = replies
     now = int(seconds) * 1000 + int(micros) // 1000
     ends: Mapping[bytes, bytes] = dict(zip(leases[::2], leases[1::2], strict=True))
