@@ -110,8 +110,15 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=CHUNK)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._server = await self._listen()
+
+    async def _listen(self) -> asyncio.Server:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=CHUNK)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self.target, limit=CHUNK)
 
     async def stop(self) -> None:
         """Stop listening and reset what is open; idempotent."""
@@ -140,7 +147,7 @@ class Proxy:
             reset(writer)
             return
         try:
-            target_reader, target_writer = await asyncio.open_connection(*self.target, limit=CHUNK)
+            target_reader, target_writer = await self._connect()
         except OSError:
             reset(writer)
             return

@@ -1,0 +1,205 @@
+"""Private brokers that can be killed, stopped, wiped and set back, each behind the same few methods."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from ..services import REDIS, VALKEY, Service
+from ..support.process import Process
+from ..support.redis import RedisServer
+
+PASSWORD = "first"
+
+
+class Broker(ABC):
+    """A broker as the faults see it.
+
+    Attributes:
+        durable: a restart keeps everything.
+        shared: several workers can use it.
+        target: the port or socket path on which it serves; None when it lives in the worker itself.
+    """
+
+    durable: ClassVar[bool] = False
+    shared: ClassVar[bool] = True
+    target: int | str | None = None
+
+    @abstractmethod
+    def url(self, target: int | str | None = None) -> str:
+        """The URL of the broker behind *target*, a relay's; its own without."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start, and return when it is ready."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """SIGKILL."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """SIGTERM, and its end is waited for."""
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """SIGSTOP."""
+
+    @abstractmethod
+    def thaw(self) -> None:
+        """SIGCONT."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it for good; idempotent."""
+
+
+class Redis(Broker):
+    """A Redis or Valkey with an append-only file, declared durable.
+
+    Args:
+        folder: its data go there.
+        service: which of the two.
+        query: options added to the URL.
+    """
+
+    durable: ClassVar[bool] = True
+
+    def __init__(self, folder: Path, service: Service = REDIS, *, query: str = "heartbeat=0.5") -> None:
+        self.query = query
+        self.folder = folder / "broker"
+        keep = "aof" if self.durable else "nothing"
+        options = {"requirepass": PASSWORD, "appendfilename": "appendonly.aof"}
+        self.server = RedisServer(service.need(), self.folder, keep=keep, options=options)  # type: ignore[arg-type]
+        self.target: int = self.server.port
+
+    def url(self, target: int | str | None = None) -> str:
+        query = f"durable={int(self.durable)}&{self.query}"
+        return self.server.url(query, user=f":{PASSWORD}", port=int(target or self.target))
+
+    def start(self) -> None:
+        self.server.options["requirepass"] = PASSWORD
+        self.server.start()
+
+    def kill(self) -> None:
+        self.server.kill()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def freeze(self) -> None:
+        self.server.freeze()
+
+    def thaw(self) -> None:
+        self.server.thaw()
+
+    def close(self) -> None:
+        self.server.close()
+
+    def rotate(self, password: str) -> None:
+        """Another password from now on, for new connections."""
+        self.server.set("requirepass", password)
+        self.server.options["requirepass"] = password
+
+
+class VolatileRedis(Redis):
+    """One that keeps nothing over a restart, but for a snapshot that somebody restores."""
+
+    durable: ClassVar[bool] = False
+
+    def snapshot(self) -> None:
+        """Keep a snapshot of what is in it now."""
+        self.server.call("SAVE")
+        (self.folder / "dump.rdb").rename(self.folder / "old.rdb")
+
+    def restore(self) -> None:
+        """Put the snapshot where the next start finds it, for that start alone."""
+        shutil.copy(self.folder / "old.rdb", self.folder / "dump.rdb")
+
+    def start(self) -> None:
+        super().start()
+        (self.folder / "dump.rdb").unlink(missing_ok=True)
+
+
+class Valkey(Redis):
+    """The same, as Valkey."""
+
+    def __init__(self, folder: Path, *, query: str = "heartbeat=0.5") -> None:
+        super().__init__(folder, VALKEY, query=query)
+
+
+class VolatileValkey(VolatileRedis):
+    """The same, as Valkey."""
+
+    def __init__(self, folder: Path, *, query: str = "heartbeat=0.5") -> None:
+        super().__init__(folder, VALKEY, query=query)
+
+
+class Local(Broker):
+    """The hub of one host, in a process of its own, behind a unix socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / "broker.log"
+        self.home = Path(tempfile.mkdtemp(prefix="smv"))  # a socket's path is short
+        self.target: str = str(self.home / "hub.sock")
+        self.process: Process | None = None
+
+    def url(self, target: int | str | None = None) -> str:
+        return f"local://{target or self.target}"
+
+    def start(self) -> None:
+        self.process = Process([sys.executable, "-m", "tests.faults.localhub", self.url()], log=self.log)
+        self.process.wait_until(self._serves, what="hub that accepts workers")
+
+    def _serves(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(self.target)
+            except OSError:
+                return False
+        return True
+
+    @property
+    def running(self) -> Process:
+        assert self.process is not None, "the hub is not started"
+        return self.process
+
+    def kill(self) -> None:
+        self.running.kill()
+
+    def stop(self) -> None:
+        self.running.stop()
+
+    def freeze(self) -> None:
+        self.running.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.running.signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+class Memory(Broker):
+    """The broker inside the one worker: there is nothing of its own to kill."""
+
+    shared: ClassVar[bool] = False
+
+    def __init__(self, folder: Path) -> None:
+        """It has no folder."""
+
+    def url(self, target: int | str | None = None) -> str:
+        return "memory://faults"
+
+    def _nothing(self) -> None:
+        """It has no process."""
+
+    start = kill = stop = freeze = thaw = close = _nothing

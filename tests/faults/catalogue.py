@@ -1,0 +1,324 @@
+"""The faults: what each does, and to which brokers it can be done.
+
+A fault is a coroutine that gets the arena and returns when it is over. How many Gaps it may cause stands in
+:func:`promise_for`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias, TypeVar
+
+from samovar.errors import BackendUnavailable
+
+from .arena import Arena, Worker
+from .brokers import Broker, Local, Memory, Redis, VolatileRedis
+from .checker import Promise
+
+Act: TypeAlias = Callable[[Arena], Awaitable[None]]
+B = TypeVar("B", bound=Broker)
+
+
+async def pause(arena: Arena, least: float, most: float) -> None:
+    """As long as the seed says."""
+    await asyncio.sleep(arena.pace * arena.random.uniform(least, most))
+
+
+def broker_of(arena: Arena, kind: type[B]) -> B:
+    """The arena's broker, which is of that kind."""
+    assert isinstance(arena.broker, kind)
+    return arena.broker
+
+
+@contextmanager
+def relays(arena: Arena, *, all: bool = False) -> Iterator[list[Worker]]:
+    """Some workers, or all, whose links are well again afterwards."""
+    workers = arena.workers if all else [arena.random.choice(arena.workers)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            assert worker.relay is not None
+            worker.relay.restore()
+
+
+def names(workers: list[Worker]) -> str:
+    """For the journal."""
+    return " ".join(worker.name for worker in workers)
+
+
+# --- the broker -----------------------------------------------------------------------------------------------------
+
+
+async def kill(arena: Arena) -> None:
+    """SIGKILL, and a start after a while."""
+    async with arena.fault("kill"):
+        arena.broker.kill()
+        await pause(arena, 0, 0.8)
+        arena.broker.start()
+
+
+async def restart(arena: Arena) -> None:
+    """SIGTERM, and a start."""
+    async with arena.fault("restart"):
+        arena.broker.stop()
+        arena.broker.start()
+
+
+async def freeze(arena: Arena) -> None:
+    """SIGSTOP and SIGCONT."""
+    async with arena.fault("freeze"):
+        arena.broker.freeze()
+        try:
+            await pause(arena, 0.2, 2.5)
+        finally:
+            arena.broker.thaw()
+
+
+async def wipe(arena: Arena) -> None:
+    """FLUSHALL under everybody's feet."""
+    async with arena.fault("wipe"):
+        broker_of(arena, Redis).server.call("FLUSHALL")
+
+
+async def rollback(arena: Arena) -> None:
+    """A snapshot, more messages, SIGKILL, and a start on the snapshot."""
+    broker = broker_of(arena, VolatileRedis)
+    broker.snapshot()
+    await pause(arena, 0.2, 0.6)
+    async with arena.fault("rollback"):
+        broker.kill()
+        broker.restore()
+        broker.start()
+
+
+async def script_flush(arena: Arena) -> None:
+    """The server forgets all scripts."""
+    async with arena.fault("script flush"):
+        broker_of(arena, Redis).server.call("SCRIPT", "FLUSH")
+
+
+async def evict(arena: Arena) -> None:
+    """Keys vanish, as under maxmemory with a policy that evicts."""
+    server = broker_of(arena, Redis).server
+    keys = sorted(key for key in server.call("KEYS", "*") if b"/" in key)
+    async with arena.fault("evict"):
+        server.call("DEL", *arena.random.sample(keys, min(len(keys), 4)))
+
+
+async def out_of_memory(arena: Arena) -> None:
+    """No more memory, and nothing may be evicted: publishes are refused."""
+    server = broker_of(arena, Redis).server
+    async with arena.fault("out of memory"):
+        server.set("maxmemory", "1mb")
+        await pause(arena, 0.2, 1.0)
+        server.set("maxmemory", "0")
+
+
+async def subscribers_cut(arena: Arena) -> None:
+    """The server cuts all subscriptions, and no command link."""
+    async with arena.fault("subscribers cut"):
+        broker_of(arena, Redis).server.call("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+async def output_buffer(arena: Arena) -> None:
+    """A worker that stands still is cut by the server for the output that piles up."""
+    server = broker_of(arena, Redis).server
+    worker = arena.random.choice(arena.workers)
+    server.set("client-output-buffer-limit", "pubsub 1mb 0 0")
+    cut = int(server.info("client_output_buffer_limit_disconnections"))
+    async with arena.fault("output buffer", worker.name):
+        worker.signal(signal.SIGSTOP)
+        try:
+            for _ in range(40):
+                await arena.flood(20, 60_000)  # how much the kernel takes before the server has to keep it differs
+                if int(server.info("client_output_buffer_limit_disconnections")) > cut:
+                    break
+        finally:
+            worker.signal(signal.SIGCONT)
+    server.set("client-output-buffer-limit", "pubsub 32mb 8mb 60")
+
+
+async def password(arena: Arena) -> None:
+    """The password is changed and everybody cut, and after a while it is changed back."""
+    broker = broker_of(arena, Redis)
+    async with arena.fault("password"):
+        broker.rotate("second")
+        broker.server.call("CLIENT", "KILL", "TYPE", "normal")
+        broker.server.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await pause(arena, 0.2, 0.8)
+        broker.rotate("first")
+
+
+# --- the network ----------------------------------------------------------------------------------------------------
+
+
+async def cut_all(arena: Arena) -> None:
+    """All links are reset, and for a while there are no new ones."""
+    with relays(arena, all=True) as workers:
+        async with arena.fault("cut all"):
+            for worker in workers:
+                assert worker.relay is not None
+                worker.relay.refuse()
+                worker.relay.cut()
+            await pause(arena, 0, 0.6)
+
+
+async def cut_one(arena: Arena) -> None:
+    """One worker's links are reset."""
+    with relays(arena) as [worker]:
+        async with arena.fault("cut one", worker.name):
+            assert worker.relay is not None
+            worker.relay.cut()
+
+
+async def half_open(arena: Arena) -> None:
+    """Nothing passes, either way, and nothing says so."""
+    with relays(arena) as [worker]:
+        async with arena.fault("half open", worker.name):
+            assert worker.relay is not None
+            worker.relay.stall()
+            await found(arena, worker, 3.0)
+    await pause(arena, 0, 0.2)
+
+
+async def half_open_down(arena: Arena) -> None:
+    """What the broker says does not arrive."""
+    with relays(arena) as [worker]:
+        async with arena.fault("half open down", worker.name):
+            assert worker.relay is not None
+            worker.relay.stall_one(down=True)
+            await found(arena, worker, 3.0)
+
+
+async def half_open_up(arena: Arena) -> None:
+    """What the worker says does not arrive."""
+    with relays(arena) as [worker]:
+        async with arena.fault("half open up", worker.name):
+            assert worker.relay is not None
+            worker.relay.stall_one(down=False)
+            await found(arena, worker, 3.0)
+
+
+async def found(arena: Arena, worker: Worker, most: float) -> None:
+    """As long as the seed says, from well under to well over what finding it takes."""
+    await pause(arena, 0.1 * most, most)
+
+
+async def latency(arena: Arena) -> None:
+    """50 to 300 ms, with jitter, both ways."""
+    with relays(arena, all=True) as workers:
+        async with arena.fault("latency", names(workers)):
+            for worker in workers:
+                assert worker.relay is not None
+                worker.relay.delay(0.05, 0.3)
+            await pause(arena, 0.5, 2.0)
+
+
+async def trickle(arena: Arena) -> None:
+    """20 kB a second."""
+    with relays(arena) as workers:
+        async with arena.fault("trickle", names(workers)):
+            for worker in workers:
+                assert worker.relay is not None
+                worker.relay.throttle(20_000)
+            await pause(arena, 0.5, 2.0)
+
+
+async def torn(arena: Arena) -> None:
+    """Connections end inside a reply."""
+    with relays(arena) as [worker]:
+        async with arena.fault("torn", worker.name):
+            assert worker.relay is not None
+            worker.relay.tear(arena.random.choice((1, 2, 5)))
+            await pause(arena, 0.1, 0.5)
+
+
+# --- the workers ----------------------------------------------------------------------------------------------------
+
+
+async def worker_kill(arena: Arena) -> None:
+    """SIGKILL; another worker takes its subscribers over."""
+    worker = arena.random.choice(arena.workers)
+    async with arena.fault("worker kill", worker.name):
+        worker.running.kill()
+        await pause(arena, 0, 0.5)
+        worker.start()
+    await arena.ready(worker)
+
+
+async def worker_freeze(arena: Arena) -> None:
+    """SIGSTOP and SIGCONT."""
+    worker = arena.random.choice(arena.workers)
+    async with arena.fault("worker freeze", worker.name):
+        worker.signal(signal.SIGSTOP)
+        try:
+            await pause(arena, 0.2, 2.5)
+        finally:
+            worker.signal(signal.SIGCONT)
+
+
+async def storm(arena: Arena) -> None:
+    """All clients of all workers come back at once."""
+    async with arena.fault("storm"):
+        for worker in arena.workers:
+            worker.signal(signal.SIGUSR2)
+        await pause(arena, 0.1, 0.3)
+
+
+async def clear(arena: Arena) -> None:
+    """A channel is cleared through the hub."""
+    async with arena.fault("clear"):
+        with contextlib.suppress(BackendUnavailable):
+            await arena.direct.clear(arena.random.choice(arena.plan.channels))
+
+
+BROKER: Mapping[str, Act] = {"kill": kill, "restart": restart, "freeze": freeze}
+NETWORK: Mapping[str, Act] = {
+    "cut all": cut_all,
+    "cut one": cut_one,
+    "half open": half_open,
+    "half open down": half_open_down,
+    "half open up": half_open_up,
+    "latency": latency,
+    "trickle": trickle,
+    "torn": torn,
+}
+WORKERS: Mapping[str, Act] = {"worker kill": worker_kill, "worker freeze": worker_freeze, "storm": storm}
+REDIS: Mapping[str, Act] = {
+    "script flush": script_flush,
+    "out of memory": out_of_memory,
+    "subscribers cut": subscribers_cut,
+    "output buffer": output_buffer,
+    "password": password,
+}
+LOSSY: Mapping[str, Act] = {"wipe": wipe, "evict": evict, "clear": clear}
+"""Of Redis: somebody removes data. Each is a Gap where there was something to lose, whatever the server keeps."""
+
+
+def faults_for(broker: Broker) -> dict[str, Act]:
+    """What can be done to *broker*, by name."""
+    match broker:
+        case Memory():
+            return dict(WORKERS)
+        case Local():
+            return {**BROKER, **NETWORK, **WORKERS, "clear": clear}
+        case VolatileRedis():
+            return {**BROKER, **NETWORK, **WORKERS, **REDIS, **LOSSY, "rollback": rollback}
+    return {**BROKER, **NETWORK, **WORKERS, **REDIS}
+
+
+def promise_for(arena: Arena) -> Promise:
+    """What must hold in a run, whatever of :func:`faults_for` was done."""
+    lost = {"wipe", "clear", "evict"}  # by name, not by backend: they remove data from the most durable store
+    if not arena.broker.durable:
+        lost |= {"worker kill"} if isinstance(arena.broker, Memory) else {"kill", "restart", "rollback"}
+    must = lost - {"evict", "clear"}  # those hit some channels only
+    durable = arena.broker.durable
+    return Promise(
+        durable=durable, gaps=dict.fromkeys(lost, 1), must=frozenset(must), shallow=arena.plan.shallow
+    )
