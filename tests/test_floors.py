@@ -43,6 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core/datastructures",
         "core/formparser",
         "core/sessions",
+        "core/siblings",
         "core/templating",
         "core/routing",
         "core/ctx",

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from tests.support.process import Process
 
-SERVING = re.compile(r"Samovar is serving '(?P<name>.*)' on (?P<url>\S+) \((?P<server>\w+); Ctrl-C stops\)")
+SERVING = re.compile(
+    r"Samovar is serving '(?P<name>.*)' on (?P<url>\S+) \((?P<server>\w+)(, \d workers)?; Ctrl-C stops\)"
+)
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = {
     "PYTHONUNBUFFERED": "1",

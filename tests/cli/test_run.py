@@ -99,7 +99,6 @@ def test_a_busy_port_is_one_line_that_names_the_option(folder: Path) -> None:
         (["run", "--port", "70000"], 1, "--port is 0 to 65535, not 70000"),
         (["run", "--port", "x"], 2, "not a valid integer"),
         (["run", "--host", "192.0.2.1", "--port", "0"], 1, "192.0.2.1 is no address of this machine"),
-        (["run", "--workers", "2"], 1, "--workers 2 needs a broker that reaches all workers"),
         (["run", "--workers", "0"], 2, "0 is not in the range"),
         (["run", "--certfile", "app.py"], 1, "TLS takes both --certfile and --keyfile"),
         (

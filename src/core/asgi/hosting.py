@@ -50,7 +50,12 @@ class Lifespan:
         Raises:
             LifespanError: it failed or took too long; the cause is chained.
         """
-        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+            "extensions": {"samovar": {}},  # we are the host: see LifespanHandler
+        }
         self._task = self._scope.start(self._run(scope), name="app")
         try:
             await self._ask(self._task, "start-up", self._startup_timeout)

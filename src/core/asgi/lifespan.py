@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
+from ...errors import ConfigError
+from ..siblings import Siblings
 from ..typing import ASGIReceive, ASGISend, Scope
 
 if TYPE_CHECKING:
@@ -22,14 +24,17 @@ class LifespanHandler:
     def __init__(self, app: Samovar, scope: Scope) -> None:
         self.app = app
         self.scope = scope
+        self._siblings = Siblings(app.import_name, app.root_path)
 
     async def __call__(self, receive: ASGIReceive, send: ASGISend) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
+                    self._check_siblings()
                     await self.app.startup()
                 except Exception:
+                    self._siblings.release()
                     await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
                     return
                 await send({"type": "lifespan.startup.complete"})
@@ -40,4 +45,26 @@ class LifespanHandler:
                     await send({"type": "lifespan.shutdown.failed", "message": traceback.format_exc()})
                 else:
                     await send({"type": "lifespan.shutdown.complete"})
+                finally:
+                    self._siblings.release()
                 return
+
+    def _check_siblings(self) -> None:
+        """Refuse to be the second worker with channels that reach one process only.
+
+        Our own host of apps, which runs one or gives several a broker, says that it is there; it needs no check.
+
+        Raises:
+            ConfigError: that is what this process would be.
+        """
+        app = self.app
+        alone = "samovar" in self.scope.get("extensions", {})
+        if alone or app.config["BROADCAST_URL"] not in (None, "memory://") or not app.channels.declared:
+            return
+        if self._siblings.found():
+            raise ConfigError(
+                f"another worker of this server runs {app.import_name!r} on memory:// already, and its clients would "
+                "get nothing of what this one publishes: set BROADCAST_URL=local:///path.sock for all of them and run "
+                "`samovar hub --path /path.sock` beside the server, or use a broker such as redis://; "
+                "`samovar run --workers N` brings its own. Separate servers on purpose: BROADCAST_URL=memory://NAME"
+            )

@@ -7,6 +7,7 @@ import sys
 from .discovery import AppImportError, NoAppError
 from .dotenv import load_dotenv
 from .groups import AppGroup, SamovarGroup, ScriptInfo, pass_script_info, with_appcontext
+from .hub import hub_command
 from .options import ServeOptions
 from .routes import routes_command
 from .run import run_command
@@ -33,6 +34,7 @@ __all__ = [
     "ScriptInfo",
     "ServeOptions",
     "cli",
+    "hub_command",
     "load_dotenv",
     "main",
     "pass_script_info",

@@ -194,12 +194,13 @@ class SamovarGroup(AppGroup):
         self._plugins_loaded = False
         if add_default_commands:
             from .channels import channels_command, publish_command, tail_command
+            from .hub import hub_command
             from .routes import routes_command
             from .run import run_command
             from .shell import shell_command
 
             channels = (channels_command, publish_command, tail_command)
-            for command in (run_command, shell_command, routes_command, *channels):
+            for command in (run_command, shell_command, routes_command, hub_command, *channels):
                 self.add_command(command)
 
     def make_context(

@@ -28,6 +28,18 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigError(_explain(error, host, port)) from error
 
 
+def bind_shared(host: str, port: int) -> socket.socket:
+    """Bind a TCP socket whose address others of this user may bind as well; connections are divided among them.
+
+    Raises:
+        ConfigError: see :func:`bind`.
+    """
+    try:
+        return _bind_tcp(host, port, shared=True)
+    except OSError as error:
+        raise ConfigError(_explain(error, host, port)) from error
+
+
 def _inherited(host: str) -> socket.socket:
     try:
         return socket.socket(fileno=int(host.removeprefix("fd://")))
@@ -41,18 +53,20 @@ def _bind_unix(path: str) -> socket.socket:
     return _bound(socket.AF_UNIX, path)
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
+def _bind_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(
         host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    return _bound(family, address)
+    return _bound(family, address, shared=shared)
 
 
-def _bound(family: int, address: object) -> socket.socket:
+def _bound(family: int, address: object, *, shared: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":  # elsewhere it would let two servers share a port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(address)  # type: ignore[arg-type]  # a str for unix, a tuple otherwise

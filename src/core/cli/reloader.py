@@ -72,10 +72,11 @@ def run_with_reloader(host: str, port: int, *, command: list[str] | None = None)
     """
     with bind(host, port) as sock:
         sock.set_inheritable(True)
-        return Supervisor(command or _own_command(), sock.fileno()).run()
+        return Supervisor(command or own_command(), sock.fileno()).run()
 
 
-def _own_command() -> list[str]:
+def own_command() -> list[str]:
+    """This program as it was started."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 

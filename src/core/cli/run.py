@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from ...errors import ConfigError
 from .groups import ScriptInfo, pass_script_info
 from .options import HOST, PORT, ServeOptions, sizes_of
 from .reloader import inherited_listener, run_with_reloader
 from .servers import run_options
+from .supervisor import run_workers
+from .worker import WorkerSide
 
 FILE = click.Path(exists=True, dir_okay=False)
 
@@ -22,7 +23,13 @@ FILE = click.Path(exists=True, dir_okay=False)
 @click.option("--open", "open_browser", is_flag=True, help="Open a browser once the server accepts.")
 @click.option("--server", type=click.Choice(["hypercorn", "uvicorn"]), default="hypercorn", show_default=True)
 @click.option("--loop", type=click.Choice(["auto", "asyncio", "uvloop"]), default="auto", show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes; they share their channels.",
+)
 @click.option(
     "--reload/--no-reload", default=None, help="Restart when files change; by default in debug mode."
 )
@@ -38,28 +45,21 @@ def run_command(
 
     Ctrl-C ends it within two seconds, with clients connected: event streams, long-polls and websockets are told
     first. A second Ctrl-C ends it at once.
+
+    With several workers the process that you see keeps them running, and holds the channels they share unless
+    BROADCAST_URL names a broker. SIGHUP replaces them one by one, without a gap.
     """
     if debug is not None:
         info.debug = debug
-    if (bool(info.debug) if reload is None else reload) and inherited_listener() is None:
-        sys.exit(run_with_reloader(options["host"], options["port"]))
+    worker = WorkerSide.from_environment()
+    if worker is None:
+        if (bool(info.debug) if reload is None else reload) and inherited_listener() is None:
+            sys.exit(run_with_reloader(options["host"], options["port"]))
+        if workers > 1:
+            sys.exit(run_workers(workers, ServeOptions(debug=bool(info.debug), **options)))
     app = info.load_app()
-    check_workers(workers, app.config["BROADCAST_URL"])
-    run_options(app, ServeOptions(debug=bool(app.debug), **(sizes_of(app) | options)))
-
-
-def check_workers(workers: int, broadcast_url: str) -> None:
-    """Refuse several workers: what one publishes must reach the clients of all, and no backend here can do that.
-
-    Raises:
-        ConfigError: more than one.
-    """
-    if workers == 1:
-        return
-    if broadcast_url.startswith("memory:"):
-        why = f"BROADCAST_URL is {broadcast_url}, which reaches one process only"
+    serving = ServeOptions(debug=bool(app.debug), **(sizes_of(app) | options))
+    if worker is None:
+        run_options(app, serving)
     else:
-        why = f"BROADCAST_URL is {broadcast_url}, but several workers are not supported yet"
-    raise ConfigError(
-        f"--workers {workers} needs a broker that reaches all workers: {why}; run with --workers 1"
-    )
+        worker.serve(app, serving)

@@ -24,6 +24,7 @@ from .reloader import inherited_listener, run_with_reloader
 from .stopping import Stop
 
 ShutdownTrigger = Callable[[], Awaitable[Any]]
+OnStarted = Callable[[str, str], None]
 
 
 class Server(Protocol):
@@ -104,6 +105,7 @@ async def serve(
     *,
     shutdown_trigger: ShutdownTrigger | None = None,
     listener: socket.socket | None = None,
+    on_started: OnStarted | None = None,
 ) -> None:
     """Serve *app* in the running loop until told to stop.
 
@@ -115,6 +117,7 @@ async def serve(
         options: how to serve.
         shutdown_trigger: awaited in place of signals.
         listener: a bound socket to use instead of host and port; closed in the end.
+        on_started: called with the app's name and the server's once it accepts, instead of telling people.
 
     Raises:
         ConfigError: the address cannot be had, or a setting cannot work.
@@ -134,15 +137,24 @@ async def serve(
                 lifespan = Lifespan(app)
                 if await _start(lifespan, stop):
                     state.update(lifespan.state)
-                    await _serve_started(app, server, sock, options, stop, lifespan)
+                    await _serve_started(app, server, sock, options, stop, lifespan, on_started)
 
 
 async def _serve_started(
-    app: Any, server: Server, sock: socket.socket, options: ServeOptions, stop: Stop, lifespan: Lifespan
+    app: Any,
+    server: Server,
+    sock: socket.socket,
+    options: ServeOptions,
+    stop: Stop,
+    lifespan: Lifespan,
+    on_started: OnStarted | None,
 ) -> None:
     url = url_of(sock, options.host, secure=options.secure)
 
     def started() -> None:
+        if on_started is not None:
+            on_started(app_name(app), server.name)
+            return
         click.echo(f"Samovar is serving '{app_name(app)}' on {url} ({server.name}; Ctrl-C stops)")
         if options.open_browser:
             open_browser(url)
@@ -228,20 +240,24 @@ def run_app(
     run_options(app, options)
 
 
-def run_options(app: Any, options: ServeOptions) -> None:
-    """Serve *app* in a loop of its own, on the reloader's socket where one was handed down."""
+def run_options(
+    app: Any,
+    options: ServeOptions,
+    *,
+    listener: socket.socket | None = None,
+    on_started: OnStarted | None = None,
+) -> None:
+    """Serve *app* in a loop of its own, on *listener* or on the reloader's socket where one was handed down."""
     configure_logging(debug=options.debug)
-    handed = inherited_listener()
-    listener = None
+    handed = inherited_listener() if listener is None else None
     if handed is not None:
         listener = bind(handed.host, 0)
         options = replace(options, open_browser=options.open_browser and handed.first)
-    loop_factory = _loop_factory(options)
-    with asyncio.Runner(debug=options.debug, loop_factory=loop_factory) as runner:
-        runner.run(serve(app, options, listener=listener))
+    with asyncio.Runner(debug=options.debug, loop_factory=loop_factory(options)) as runner:
+        runner.run(serve(app, options, listener=listener, on_started=on_started))
 
 
-def _loop_factory(options: ServeOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(options: ServeOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's where it is wanted and installed, None for asyncio's own."""
     if options.loop == "asyncio" or (options.loop == "auto" and options.debug):
         return None
