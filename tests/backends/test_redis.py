@@ -329,6 +329,17 @@ async def test_the_first_use_waits_for_the_first_connection(url: str) -> None:
         assert (await hub.publish("c", "x")).position == Position(Position.parse(cursor).epoch, 1)
 
 
+def test_it_runs_on_uvloop(url: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with up(url) as hub, hub.subscribe("c") as messages:
+            await hub.publish("c", "on uvloop")
+            assert await got(messages, 1) == ["on uvloop"]
+
+    uvloop.run(main())
+
+
 def test_the_scripts_lie_in_the_package() -> None:
     import samovar.backends.redis.scripts as scripts
 

@@ -19,7 +19,7 @@ from .process import NotReady, Process
 Keep: TypeAlias = Literal["nothing", "rdb", "aof"]
 KEEP: Mapping[Keep, Sequence[str]] = {
     "nothing": ("--save", "", "--appendonly", "no"),
-    "rdb": ("--save", "3600 1", "--appendonly", "no"),  # saved by SAVE, or at SIGTERM
+    "rdb": ("--save", "3600", "1", "--appendonly", "no"),  # saved by SAVE, or at SIGTERM
     "aof": ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
 }
 
@@ -74,8 +74,10 @@ class RedisServer:
         port = str(self.port) if self.tcp else "0"
         fixed = {"port": port, "bind": "127.0.0.1", "dir": str(self.folder), "daemonize": "no"}
         fixed |= {"unixsocket": self.socket, "unixsocketperm": "700", "logfile": str(self.folder / "log")}
-        options = [part for name, value in {**fixed, **self.options}.items() for part in (f"--{name}", value)]
-        return [str(self.found.path), *KEEP[self.keep], *options]
+        command = [str(self.found.path), *KEEP[self.keep]]
+        for name, value in {**fixed, **self.options}.items():
+            command += [f"--{name}", *value.split(" ")]
+        return command
 
     def _answers(self, pid: int) -> bool:
         try:
