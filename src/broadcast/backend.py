@@ -9,6 +9,7 @@ it but for the id and the retention it is told.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -313,6 +314,12 @@ def _load(target: str) -> Any:
     return getattr(import_module(module.replace("samovar", package, 1)), name)
 
 
+def redact_url(url: str) -> str:
+    """*url* without its password, for logs and messages; also where it does not read as a URL."""
+    hidden = re.sub(r"//([^/@:]*):.*@", r"//\1:***@", url, count=1)
+    return hidden if hidden != url else re.sub(r"//[^:]*@", "//***@", url, count=1)
+
+
 def open_backend(url: str) -> Backend:
     """Make the backend that *url* names; opens no connection.
 
@@ -332,5 +339,5 @@ def open_backend(url: str) -> Backend:
         return loaded.from_url(url)
     known = ", ".join(f"{name}://" for name in sorted({*BACKENDS, *others}))
     raise UnknownBackend(
-        f"no backend is registered for {scheme or url!r}: the URL must start with one of {known}"
+        f"no backend is registered for {scheme or redact_url(url)!r}: the URL must start with one of {known}"
     )

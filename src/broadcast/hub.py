@@ -23,7 +23,7 @@ from ..errors import (
     UnsupportedByBackend,
 )
 from ..tasks import Scope
-from .backend import DEFAULT_RETENTION, Backend, Feature, Health, Retention, open_backend
+from .backend import DEFAULT_RETENTION, Backend, Feature, Health, Retention, open_backend, redact_url
 from .backend import State as BackendState
 from .channel import Channel
 from .channels import Channels
@@ -101,7 +101,7 @@ class Hub:
         ):
             if not value > 0:
                 raise ConfigError(f"{name} is a number of seconds above 0, not {value}")
-        self.url = url if isinstance(url, str) else type(url).__name__
+        self.url = redact_url(url) if isinstance(url, str) else type(url).__name__
         self.backend = open_backend(url) if isinstance(url, str) else url
         self.json = json or StandardJSON()
         self.rules = Rules()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from ...broadcast.backend import redact_url
 from ...errors import ConfigError
 
 PORT = 6379
@@ -119,14 +120,8 @@ class Options:
         return context
 
 
-def redact(url: str) -> str:
-    """*url* without its password."""
-    hidden = re.sub(r"//([^/@:]*):.*@", r"//\1:***@", url, count=1)
-    return hidden if hidden != url else re.sub(r"//[^:]*@", "//***@", url, count=1)
-
-
 def _wrong(url: str, why: str) -> ConfigError:
-    return ConfigError(f"{redact(url)!r}: {why}")
+    return ConfigError(f"{redact_url(url)!r}: {why}")
 
 
 def _split(url: str) -> SplitResult:
