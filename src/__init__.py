@@ -5,7 +5,7 @@ if __name__ != "samovar":  # the directory is src/, the package is samovar
 
 from markupsafe import Markup, escape
 
-from .broadcast import ChannelRule, Gap, Hub, Message, Position
+from .broadcast import ChannelRule, Gap, Hub, Message, Position, latest
 from .core.app import Samovar
 from .core.blueprints import Blueprint
 from .core.config import Config
@@ -103,6 +103,7 @@ __all__ = [
     "has_websocket_context",
     "hub",
     "jsonify",
+    "latest",
     "long_poll",
     "make_push_promise",
     "make_response",

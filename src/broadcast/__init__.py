@@ -37,7 +37,7 @@ from .message import (
     Subscribed,
 )
 from .names import ChannelRule, Match, Rules, check_channel, presence_channel
-from .outbox import Policy
+from .policy import Latest, Policy, latest
 from .subscription import Subscription
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Hub",
     "JSONCodec",
     "Kind",
+    "Latest",
     "Match",
     "Member",
     "Message",
@@ -70,6 +71,7 @@ __all__ = [
     "Subscribed",
     "Subscription",
     "check_channel",
+    "latest",
     "open_backend",
     "presence_channel",
 ]

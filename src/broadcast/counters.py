@@ -25,7 +25,9 @@ class Counters:
         gaps: Gaps announced by channels and to subscribers, by reason.
         recovered: resumes that lost nothing.
         unrecovered: resumes that began with a Gap.
-        overflows: subscribers over their bound, by policy.
+        overflows: times a subscriber was over its bound, by policy.
+        dropped: messages that went as the oldest of a queue, under ``drop_oldest`` or ``latest``.
+        conflated: messages that went because a newer one of their key replaced them.
     """
 
     published: int = 0
@@ -43,3 +45,5 @@ class Counters:
     recovered: int = 0
     unrecovered: int = 0
     overflows: Counter[str] = field(default_factory=Counter)
+    dropped: int = 0
+    conflated: int = 0

@@ -32,7 +32,7 @@ from .counters import Counters
 from .members import GRACE, LEASE, Members
 from .message import History, Member, Position, Published, Since, as_cursor
 from .names import MATCH_CACHE, ChannelRule, PresenceChannel, Rules, check_channel
-from .outbox import Outbox, Policy, check_policy
+from .policy import Policy, check_policy, make_outbox
 from .publisher import Publisher
 from .recovery import read_out
 from .retry import delays
@@ -66,7 +66,8 @@ class Hub:
         join_timeout: seconds the broker has to confirm a subscription and read its backlog.
         outbox_messages: events a subscriber may have waiting.
         outbox_bytes: bytes they may have.
-        policy: what becomes of a subscriber over that: ``heal`` or ``disconnect``.
+        policy: what becomes of a subscriber over that: ``heal``, ``disconnect``, ``drop_oldest``, or
+            :func:`latest` of a key.
         linger: seconds a channel stays attached after its last subscriber.
         lease: seconds a member's presence outlives its worker.
         clock: seconds of a clock that does not go back.
@@ -111,7 +112,7 @@ class Hub:
         self.outbox_messages = outbox_messages
         self.outbox_bytes = outbox_bytes
         self.policy = check_policy(policy)
-        Outbox(outbox_messages, outbox_bytes)  # checks its bounds
+        make_outbox(self.policy, outbox_messages, outbox_bytes, self.counters)  # checks its bounds
         self._state = _State.NEW
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link: Scope | None = None
@@ -437,17 +438,14 @@ class Hub:
             InvalidChannel, InvalidCursor: a name or the cursor does not read.
             AlreadySubscribed: one channel twice.
         """
-        return Subscription(
-            self,
-            channels,
-            since=since,
-            last=last,
-            policy=self.policy if policy is None else check_policy(policy),
-            outbox=Outbox(
-                self.outbox_messages if max_messages is None else max_messages,
-                self.outbox_bytes if max_bytes is None else max_bytes,
-            ),
+        chosen = self.policy if policy is None else check_policy(policy)
+        outbox = make_outbox(
+            chosen,
+            self.outbox_messages if max_messages is None else max_messages,
+            self.outbox_bytes if max_bytes is None else max_bytes,
+            self.counters,
         )
+        return Subscription(self, channels, since=since, last=last, policy=chosen, outbox=outbox)
 
     def channel(self, name: str) -> Channel:
         """The channel of that name on this worker, for subscriptions."""

@@ -1,37 +1,17 @@
-"""The bounded queue of one subscriber, with what happens when it is full.
+"""The bounded queue of one subscriber.
 
-A subscriber over its bound is never waited for. Its *policy* says what becomes of it:
-
-- ``heal``: the channel stops queueing for it; what is queued stays, and when it has been taken the subscriber catches
-  up from what the worker remembers, else from history, else it gets a Gap. What is queued is kept, though dropping it
-  and reading everything again would do too: it costs no more memory than the bound allows, spares the reads, and
-  without history (``history=0``) loses less.
-- ``disconnect``: it is let go.
+A subscriber over its bound is never waited for: an event that does not fit is refused, and its policy says what
+becomes of it (``policy.py``). ``lossy.py`` has the queue of those who would rather miss something than be late.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 from ..errors import ConfigError, SlowSubscriber
 from .message import Event, Message
 from .timeline import GAP_SIZE
-
-Policy: TypeAlias = Literal["heal", "disconnect"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
-
-
-def check_policy(policy: str) -> Policy:
-    """*policy*, if there is one of that name.
-
-    Raises:
-        ConfigError: there is none; the message lists them.
-    """
-    for known in POLICIES:
-        if policy == known:
-            return known
-    raise ConfigError(f"the policies for slow subscribers are {', '.join(POLICIES)}, not {policy!r}")
 
 
 def event_size(event: Event) -> int:
@@ -39,7 +19,7 @@ def event_size(event: Event) -> int:
     return event.size if isinstance(event, Message) else GAP_SIZE
 
 
-class _Own:
+class Own:
     """An item of the carrier's own, with what it counts for."""
 
     __slots__ = ("item", "size")
@@ -91,6 +71,10 @@ class Outbox:
             self.wake()
         return True
 
+    def fit(self, event: Event, size: int) -> bool:
+        """Queue *event* of a backlog; False, and nothing done, when it is over the bound, whatever the policy."""
+        return self.offer(event, size)
+
     def force(self, event: Event) -> None:
         """Queue *event* whatever the bound: a first word or a Gap, which must not be lost and come one a channel."""
         self._queue.append(event)
@@ -103,12 +87,15 @@ class Outbox:
         Raises:
             SlowSubscriber: the carrier's own items alone reach the bound; it should wait before it puts more.
         """
-        if self._own >= self.max_messages or (self._own and self._bytes + size > 2 * self.max_bytes):
-            raise SlowSubscriber(f"{self._own} items of {self._bytes} bytes wait to be taken already")
-        self._queue.append(_Own(item, size))
+        self._check_own(size)
+        self._queue.append(Own(item, size))
         self._own += 1
         self._bytes += size
         self.wake()
+
+    def _check_own(self, size: int) -> None:
+        if self._own >= self.max_messages or (self._own and self._bytes + size > 2 * self.max_bytes):
+            raise SlowSubscriber(f"{self._own} items of {self._bytes} bytes wait to be taken already")
 
     def take(self) -> list[Any]:
         """Everything that is queued; the queue is empty afterwards."""
@@ -116,13 +103,13 @@ class Outbox:
         self._bytes = 0
         if self._own:
             self._own = 0
-            return [item.item if type(item) is _Own else item for item in taken]
+            return [item.item if type(item) is Own else item for item in taken]
         return taken
 
     def take_one(self) -> Any:
         """The first of the queue, which is not empty."""
         item = self._queue.pop(0)
-        if type(item) is _Own:
+        if type(item) is Own:
             self._own -= 1
             self._bytes -= item.size
             return item.item
@@ -133,10 +120,10 @@ class Outbox:
         """Forget what is queued of *channel*; everything without it."""
         kept = []
         if channel is not None:
-            kept = [item for item in self._queue if type(item) is _Own or item.channel != channel]
+            kept = [item for item in self._queue if type(item) is Own or item.channel != channel]
         self._queue = kept
-        self._own = sum(type(item) is _Own for item in kept)
-        self._bytes = sum(item.size if type(item) is _Own else event_size(item) for item in kept)
+        self._own = sum(type(item) is Own for item in kept)
+        self._bytes = sum(item.size if type(item) is Own else event_size(item) for item in kept)
 
     # --- the reader's side ------------------------------------------------------------------------------------------
 

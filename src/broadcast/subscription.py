@@ -19,7 +19,8 @@ from .channel import Channel, Follow, Offer
 from .counters import Counters
 from .message import Cursor, Gap, Message, Position, Reason, Since, Subscribed, as_cursor
 from .names import check_channel
-from .outbox import Outbox, Policy
+from .outbox import Outbox
+from .policy import Policy
 from .recovery import doubtful, place
 from .timeline import Stretch
 
@@ -262,8 +263,8 @@ class Subscription:
         return self._outbox.offer
 
     def fell_behind(self, follow: Follow) -> None:
-        """The queue was full: catch up later, or be let go, as the policy says."""
-        self._house.counters.overflows[self.policy] += 1
+        """The queue was full: catch up later, or be let go, as the policy says; lossy outboxes are never full."""
+        self._house.counters.overflows[str(self.policy)] += 1
         if self.policy == "disconnect":
             self._outbox.drop()
             self._end(
@@ -298,7 +299,7 @@ class Subscription:
         """Queue what fits of *stretch*; live when that reaches the channel's last position."""
         follow.position = stretch.begin
         for entry in stretch.entries:
-            if not self._outbox.offer(entry.event, entry.size):
+            if not self._outbox.fit(entry.event, entry.size):
                 return
             follow.position = entry.position
         if follow.position == follow.channel.last:

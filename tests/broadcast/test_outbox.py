@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from samovar.broadcast import Gap, Message, Position, Subscribed
-from samovar.broadcast.outbox import Outbox, check_policy, event_size
+from samovar.broadcast.outbox import Outbox, event_size
+from samovar.broadcast.policy import check_policy
 from samovar.errors import ConfigError, SlowSubscriber
 
 

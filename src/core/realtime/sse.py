@@ -12,9 +12,21 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any
 
-from ...broadcast import Cursor, Event, Gap, Hub, Member, Message, Position, Since, Subscribed, Subscription
+from ...broadcast import (
+    Cursor,
+    Event,
+    Gap,
+    Hub,
+    Member,
+    Message,
+    Policy,
+    Position,
+    Since,
+    Subscribed,
+    Subscription,
+)
 from ...errors import BackendUnavailable, HubClosed, SlowSubscriber
 from ...tasks import Scope
 from ..ctx import required_context
@@ -45,7 +57,7 @@ async def event_stream(
     authorize: bool = True,
     heartbeat: float | None = None,
     retry: int | None = None,
-    policy: Literal["heal", "disconnect"] | None = None,
+    policy: Policy | None = None,
     max_messages: int | None = None,
     max_bytes: int | None = None,
 ) -> Response:

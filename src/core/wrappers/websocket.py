@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, Forbidden
 
-from ...broadcast import Since, Subscribed, check_channel
+from ...broadcast import Policy, Since, Subscribed, check_channel
 from ...broadcast.message import as_cursor
 from ...errors import InvalidChannel, InvalidCursor, WebsocketClosed
 from ..globals import current_app
@@ -157,7 +157,7 @@ class Websocket(BaseRequestWebsocket):
         presence: bool = False,
         authorize: bool = True,
         on_gap: OnGap = "close",
-        policy: Literal["heal", "disconnect"] | None = None,
+        policy: Policy | None = None,
         max_messages: int | None = None,
         max_bytes: int | None = None,
     ) -> Subscribed:
