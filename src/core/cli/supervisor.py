@@ -12,7 +12,8 @@ on which it says when it serves, and whose end tells each side of the other's de
 
 A *place* is one of the N workers people asked for. It has one worker that serves; during a rolling restart also the
 next one, which takes over when it serves. A place whose worker ended by itself gets another: at once, or after a pause
-when it did not live long. The first worker of all starts alone, so that an app that cannot run is said once.
+when it did not live long; when none serves any more and the next ones do not come to it, that is the end. The first
+worker of all starts alone, so that an app that cannot run is said once.
 
 **The listening sockets** stay open here, so a connection that comes while a worker is replaced waits instead of being
 refused. On Linux every place has a socket of its own (``SO_REUSEPORT``), among which the kernel divides connections
@@ -57,7 +58,7 @@ PAUSES = (
     2.0,
     5.0,
 )  # seconds before each further worker of a place when they do not live long
-GIVE_UP = 5  # workers in a row, of all places, that ended before they served
+GIVE_UP = 5  # workers in a row that ended before they served, while no other serves
 STOP_TIMEOUT = 3.0  # seconds workers get to stop; they promise two
 START_TIMEOUT = 65.0  # seconds a rolling restart waits for a worker; an app's start-up has 60
 URL_VARIABLE = "SAMOVAR_BROADCAST_URL"
@@ -274,6 +275,9 @@ class Supervisor:
     def _workers(self) -> list[Worker]:
         return [worker for place in self.places for worker in place.workers()] + list(self._leaving)
 
+    def _serving(self) -> bool:
+        return any(worker.state is State.SERVING for worker in self._workers())
+
     async def _look(self) -> None:
         """Look at the workers now and then: a death is told by the status socket, but a child may hold that open."""
         while True:
@@ -350,14 +354,16 @@ class Supervisor:
             self.failures += 1
             if not self._served:
                 return self.stop(max(worker.code, 1))  # it has said why
-            if self.failures >= GIVE_UP:
+            if self.failures >= GIVE_UP and not self._serving():
                 logger.error(
-                    "%d workers in a row ended before they served, the last one %s: giving up; what they said is above",
+                    "no worker serves, and %d in a row ended before they did, the last one %s: giving up; "
+                    "what they said is above",
                     self.failures,
                     worker.fate(),
                 )
                 return self.stop(1)
-            place.renew_listener()
+            if self._serving():
+                place.renew_listener()
         place.brief = 0 if worker.served and worker.age >= STEADY else place.brief + 1
         pause = PAUSES[min(place.brief, len(PAUSES) - 1)] if place.brief > 1 else 0.0
         logger.warning(
