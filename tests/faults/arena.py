@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Self
@@ -53,7 +53,7 @@ class Worker:
         target = None if relay is None else relay.path or relay.port
         command = [sys.executable, "-m", "tests.faults.worker", self.name, broker.url(target)]
         log = self.arena.folder / f"{self.name}.log"
-        self.process = Process([*command, self.journal, self.arena.plan.dump()], log=log)
+        self.process = Process([*command, self.journal, self.arena.plan.dump()], log=log, env=self.arena.env)
 
     @property
     def running(self) -> Process:
@@ -126,16 +126,26 @@ class Arena:
         seed: of everything random.
         workers: how many.
         pace: stretches the faults; under 1 for a hurry.
+        env: variables for the workers.
     """
 
     def __init__(
-        self, broker: Broker, plan: Plan, folder: Path, *, seed: int, workers: int = 3, pace: float = 1.0
+        self,
+        broker: Broker,
+        plan: Plan,
+        folder: Path,
+        *,
+        seed: int,
+        workers: int = 3,
+        pace: float = 1.0,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.broker = broker
         self.plan = plan
         self.folder = folder
         self.seed = seed
         self.pace = pace
+        self.env = env
         self.random = random.Random(seed)
         self.workers: list[Worker] = []
         self.count = workers if broker.shared else 1

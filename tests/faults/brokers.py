@@ -8,8 +8,12 @@ import socket
 import sys
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
+
+from samovar.backends.local.worker import BEAT, DEAD_AFTER
 
 from ..services import REDIS, VALKEY, Service
 from ..support.process import Process
@@ -25,11 +29,13 @@ class Broker(ABC):
         durable: a restart keeps everything.
         shared: several workers can use it.
         target: the port or socket path on which it serves; None when it lives in the worker itself.
+        notice: seconds within which a worker notices a link that is half-open.
     """
 
     durable: ClassVar[bool] = False
     shared: ClassVar[bool] = True
     target: int | str | None = None
+    notice: float = 4.0
 
     @abstractmethod
     def url(self, target: int | str | None = None) -> str:
@@ -66,13 +72,14 @@ class Redis(Broker):
     Args:
         folder: its data go there.
         service: which of the two.
-        query: options added to the URL.
+        heartbeat: of the backend, in seconds.
     """
 
     durable: ClassVar[bool] = True
 
-    def __init__(self, folder: Path, service: Service = REDIS, *, query: str = "heartbeat=0.5") -> None:
-        self.query = query
+    def __init__(self, folder: Path, service: Service = REDIS, *, heartbeat: float = 0.5) -> None:
+        self.heartbeat = heartbeat
+        self.notice = 2 * heartbeat
         self.folder = folder / "broker"
         keep = "aof" if self.durable else "nothing"
         options = {"requirepass": PASSWORD, "appendfilename": "appendonly.aof"}
@@ -80,7 +87,7 @@ class Redis(Broker):
         self.target: int = self.server.port
 
     def url(self, target: int | str | None = None) -> str:
-        query = f"durable={int(self.durable)}&{self.query}"
+        query = f"durable={int(self.durable)}&heartbeat={self.heartbeat:g}"
         return self.server.url(query, user=f":{PASSWORD}", port=int(target or self.target))
 
     def start(self) -> None:
@@ -101,6 +108,10 @@ class Redis(Broker):
 
     def close(self) -> None:
         self.server.close()
+
+    def preload(self, env: Mapping[str, str]) -> None:
+        """Variables for its process."""
+        self.server.found = replace(self.server.found, env={**self.server.found.env, **env})
 
     def rotate(self, password: str) -> None:
         """Another password from now on, for new connections."""
@@ -130,19 +141,21 @@ class VolatileRedis(Redis):
 class Valkey(Redis):
     """The same, as Valkey."""
 
-    def __init__(self, folder: Path, *, query: str = "heartbeat=0.5") -> None:
-        super().__init__(folder, VALKEY, query=query)
+    def __init__(self, folder: Path, *, heartbeat: float = 0.5) -> None:
+        super().__init__(folder, VALKEY, heartbeat=heartbeat)
 
 
 class VolatileValkey(VolatileRedis):
     """The same, as Valkey."""
 
-    def __init__(self, folder: Path, *, query: str = "heartbeat=0.5") -> None:
-        super().__init__(folder, VALKEY, query=query)
+    def __init__(self, folder: Path, *, heartbeat: float = 0.5) -> None:
+        super().__init__(folder, VALKEY, heartbeat=heartbeat)
 
 
 class Local(Broker):
     """The hub of one host, in a process of its own, behind a unix socket."""
+
+    notice = BEAT * DEAD_AFTER
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "broker.log"

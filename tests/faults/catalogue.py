@@ -21,6 +21,7 @@ from .checker import Promise
 
 Act: TypeAlias = Callable[[Arena], Awaitable[None]]
 B = TypeVar("B", bound=Broker)
+CUT = "output buffer limits"  # what a server's log says when it cuts a client for them
 
 
 async def pause(arena: Arena, least: float, most: float) -> None:
@@ -130,13 +131,15 @@ async def output_buffer(arena: Arena) -> None:
     server = broker_of(arena, Redis).server
     worker = arena.random.choice(arena.workers)
     server.set("client-output-buffer-limit", "pubsub 1mb 0 0")
-    cut = int(server.info("client_output_buffer_limit_disconnections"))
+    cut = server.log().count(CUT)
     async with arena.fault("output buffer", worker.name):
         worker.signal(signal.SIGSTOP)
         try:
             for _ in range(40):
-                await arena.flood(20, 60_000)  # how much the kernel takes before the server has to keep it differs
-                if int(server.info("client_output_buffer_limit_disconnections")) > cut:
+                await arena.flood(
+                    20, 60_000
+                )  # how much the kernel takes before the server has to keep it differs
+                if server.log().count(CUT) > cut:
                     break
         finally:
             worker.signal(signal.SIGCONT)
@@ -182,7 +185,7 @@ async def half_open(arena: Arena) -> None:
         async with arena.fault("half open", worker.name):
             assert worker.relay is not None
             worker.relay.stall()
-            await found(arena, worker, 3.0)
+            await overlooked(arena)
     await pause(arena, 0, 0.2)
 
 
@@ -192,7 +195,7 @@ async def half_open_down(arena: Arena) -> None:
         async with arena.fault("half open down", worker.name):
             assert worker.relay is not None
             worker.relay.stall_one(down=True)
-            await found(arena, worker, 3.0)
+            await overlooked(arena)
 
 
 async def half_open_up(arena: Arena) -> None:
@@ -201,12 +204,12 @@ async def half_open_up(arena: Arena) -> None:
         async with arena.fault("half open up", worker.name):
             assert worker.relay is not None
             worker.relay.stall_one(down=False)
-            await found(arena, worker, 3.0)
+            await overlooked(arena)
 
 
-async def found(arena: Arena, worker: Worker, most: float) -> None:
-    """As long as the seed says, from well under to well over what finding it takes."""
-    await pause(arena, 0.1 * most, most)
+async def overlooked(arena: Arena) -> None:
+    """As long as the seed says, from well under to well over what noticing it takes."""
+    await pause(arena, 0.1 * arena.broker.notice, 2.0 * arena.broker.notice)
 
 
 async def latency(arena: Arena) -> None:

@@ -6,8 +6,10 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from .journal import Answered, Counted, Entry, Fault, Felt, Got, Told, Tried
+from .plan import DEEP
 
 HALF_OPEN = frozenset({"half open", "half open down", "half open up"})
 OUTAGES = frozenset({"kill", "restart", "freeze", "cut all", "cut one", "rollback", "password"})
@@ -19,8 +21,11 @@ class Figures:
 
     Args:
         faults: how many of each.
-        gaps: how many Gaps, by reason and by the fault that began last before it.
-        outages: end of the fault → first message that every worker it hit handed over; the longest.
+        gaps: how many Gaps on channels that keep everything, of subscribers whose cursors are good, by reason and by
+            the fault that began last before it.
+        other_gaps: those of channels that keep little, and of strangers.
+        outages: end of the fault → first message that every worker it hit handed over; the longest, but for those into
+            which the next fault fell.
         noticed: begin of a half-open link → the worker's backend is no longer up; the longest.
         publish: seconds from a publish to its acknowledgement, sorted.
         counters: of all workers' last lives, added up.
@@ -28,6 +33,7 @@ class Figures:
 
     faults: Counter[str] = field(default_factory=Counter)
     gaps: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    other_gaps: int = 0
     outages: dict[str, float] = field(default_factory=dict)
     noticed: dict[str, float] = field(default_factory=dict)
     publish: list[float] = field(default_factory=list)
@@ -47,9 +53,11 @@ def measure(entries: Sequence[Entry]) -> Figures:
     figures.faults.update(fault.name for fault in faults)
     _gaps(figures, entries, faults)
     received = _received(entries)
-    for fault in faults:
-        if fault.name in OUTAGES:
-            _longest(figures.outages, fault.name, _first_after(received, fault))
+    for fault, following in pairwise([*faults, None]):
+        if fault is not None and fault.name in OUTAGES:
+            seconds = _first_after(received, fault)
+            if seconds is not None and (following is None or fault.until + seconds < following.t):
+                _longest(figures.outages, fault.name, seconds)
     _noticed(figures, entries, faults)
     _publishes(figures, entries)
     for entry in entries:
@@ -66,7 +74,11 @@ def _longest(table: dict[str, float], name: str, seconds: float | None) -> None:
 def _gaps(figures: Figures, entries: Iterable[Entry], faults: Sequence[Fault]) -> None:
     begins = [fault.t for fault in faults]
     for entry in entries:
-        if isinstance(entry, Told):
+        if not isinstance(entry, Told):
+            continue
+        if not entry.channel.startswith(f"{DEEP}/") or "/stranger" in entry.subscriber:
+            figures.other_gaps += 1
+        else:
             index = bisect_left(begins, entry.t) - 1
             figures.gaps[entry.reason][faults[index].name if index >= 0 else "none"] += 1
 

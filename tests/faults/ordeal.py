@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ async def endure(
     promise: Callable[[Arena], Promise] = promise_for,
     rest: tuple[float, float] = (0.1, 0.5),
     pace: float = 1.0,
+    env: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Let *plan* go on, fault after fault, until *enough*.
 
@@ -66,9 +67,10 @@ async def endure(
         promise: what must hold.
         rest: seconds of peace between two faults, at least and at most.
         pace: stretches the faults and the rest.
+        env: variables for the workers.
     """
     known = faults_for(broker) if faults is None else faults
-    async with Arena(broker, plan, folder, seed=seed, pace=pace) as arena:
+    async with Arena(broker, plan, folder, seed=seed, pace=pace, env=env) as arena:
         began, done = time.monotonic(), 0
         acts = sequence(arena, known)
         await pause(arena, *rest)
