@@ -19,6 +19,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, TypeGuard
 
 import msgpack  # type: ignore[import-untyped]  # ships no types
@@ -191,11 +192,15 @@ def read_retention(value: Any) -> Retention | None:
     """What :func:`retention_fields` made."""
     if value is None:
         return None
-    check(
-        type(value) is list and len(value) == 3 and all(type(n) in (int, float) for n in value), "retention"
-    )
+    check(type(value) is list and len(value) == 3, "retention")
     messages, seconds, size = value
-    check(messages >= 0 and seconds >= 0 and size >= 0, "retention")
+    good = type(messages) is int and type(size) is int and type(seconds) in (int, float)
+    check(good and messages >= 0 and seconds >= 0 and size >= 0, "retention")
+    return _retention(messages, seconds, size)
+
+
+@lru_cache(maxsize=1024)  # a few rules, in every publish
+def _retention(messages: int, seconds: float, size: int) -> Retention:
     return Retention(messages, seconds, size)
 
 

@@ -181,8 +181,11 @@ class Link(asyncio.Protocol):
         self._silent = 0
         try:
             for call in self._incoming.feed(data):
-                if call[0] == Op.RECORD:
+                op = call[0]
+                if op == Op.RECORD:
                     self._record(*call[1:])
+                elif op == Op.ANSWER:
+                    self._answer(*call[1:])
                 else:
                     self._other(call)
         except (WireError, TypeError, ValueError) as error:  # TypeError: another number of fields
@@ -272,8 +275,6 @@ class Link(asyncio.Protocol):
     def _other(self, call: list[Any]) -> None:
         op, *fields = call
         match op, fields:
-            case Op.ANSWER, [int(number), value]:
-                self._answer(number, value)
             case Op.PART, [int(number), list(values)]:
                 self._parts.setdefault(number, []).extend(values)
             case Op.ATTACHED, [channels]:
