@@ -7,6 +7,7 @@ else's business. The scope reports it to ``on_error`` instead, at once, and canc
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import logging
 from collections.abc import Callable, Coroutine
@@ -62,6 +63,41 @@ class Scope:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    def submit(
+        self, loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]], *, name: str = ""
+    ) -> concurrent.futures.Future[T]:
+        """Start, from another thread, what *make* returns as a task in *loop*; its outcome is the future's.
+
+        A failure is the future's alone and not reported to ``on_error``. Cancelling the future keeps a task that has
+        not begun from beginning, and does nothing to one that has.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        async def run() -> None:
+            try:
+                result = await make()
+            except asyncio.CancelledError:
+                outcome.set_exception(concurrent.futures.CancelledError())
+                raise
+            except Exception as error:  # it is the waiting thread's
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(result)
+
+        def begin() -> None:
+            if not outcome.set_running_or_notify_cancel():
+                return
+            try:
+                self.start(run(), name=name)
+            except RuntimeError as error:
+                outcome.set_exception(error)
+
+        loop.call_soon_threadsafe(begin)
+        return outcome
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

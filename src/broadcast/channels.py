@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ..errors import BackendUnavailable, InvalidEnvelope
@@ -104,6 +105,12 @@ class Channels:
     def start(self, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run *coro* in the hub's scope."""
         return self._scope.start(coro, name=name)
+
+    def submit(
+        self, loop: asyncio.AbstractEventLoop, make: Callable[[], Coroutine[Any, Any, T]], name: str
+    ) -> Future[T]:
+        """Run what *make* returns in the hub's scope, from another thread."""
+        return self._scope.submit(loop, make, name=name)
 
     def later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Call *call* in so many seconds unless the hub closes before."""

@@ -25,6 +25,7 @@ from ..errors import (
 from ..tasks import Scope
 from .backend import DEFAULT_RETENTION, Backend, Feature, Health, Retention, open_backend, redact_url
 from .backend import State as BackendState
+from .blocking import HubThread, refuse_loop, wait_for_publish
 from .channel import Channel
 from .channels import Channels
 from .codec import Envelope, JSONCodec, StandardJSON, check_id, encode, fresh_id, now_ms, payload
@@ -55,7 +56,8 @@ class Hub:
     """Channels, on one backend.
 
     On ``memory://`` it can be used at once; with a broker it is started first, by ``async with hub`` or by the app's
-    lifespan. It is used from one event loop.
+    lifespan. It is used from one event loop; other threads have :meth:`publish_sync`. A script without a loop says
+    ``with Hub(url) as hub:``, which runs one in a thread.
 
     Args:
         url: of the backend; ``memory://``, ``memory://NAME``, or what is installed. Or a ready :class:`Backend`.
@@ -116,6 +118,7 @@ class Hub:
         self._state = _State.NEW
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link: Scope | None = None
+        self._aside: HubThread | None = None
         self._subscriptions: set[Subscription] = set()
         self._retentions: dict[str, Retention | None] = {}
         self._publisher = Publisher(self.backend, timeout=publish_timeout, counters=self.counters)
@@ -222,6 +225,28 @@ class Hub:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def __enter__(self) -> Self:
+        """Start in an event loop of its own, in a thread, for :meth:`publish_sync` in plain scripts.
+
+        Raises:
+            RuntimeError: there is an event loop in this thread, or the hub runs already.
+        """
+        refuse_loop("with Hub(…) runs a loop of its own: use `async with Hub(…)`")
+        if self._aside is not None or self._state is _State.OPEN:
+            raise RuntimeError("the hub runs already")
+        aside = HubThread(self.start, self.stop)
+        aside.begin()
+        self._aside = aside
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and wait for the thread to end; idempotent."""
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            aside.end()
 
     def _open(self) -> None:
         """Become usable in the running loop; what belonged to a loop before is forgotten."""
@@ -349,6 +374,43 @@ class Hub:
 
     async def _publish_presence(self, channel: str, data: Any) -> object:
         return await self._publish(channel, data)
+
+    def publish_sync(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        id: str | None = None,
+        user: str | None = None,
+        position: bool = False,
+        version: int | None = None,
+    ) -> Published:
+        """Publish from a thread, as :meth:`publish` does in the hub's event loop; blocks until the broker has it.
+
+        For plain functions: sync views, callbacks of other libraries, scripts under ``with Hub(…)``.
+
+        Args:
+            channel, data, id, user, position, version: see :meth:`publish`.
+
+        Raises:
+            RuntimeError: there is an event loop in this thread: ``await hub.publish`` there.
+            HubClosed: the hub is not running, so no loop could do it.
+            PublishError: and what else :meth:`publish` raises.
+        """
+        refuse_loop("publish_sync would block this thread's event loop: use `await hub.publish(…)`")
+        known = fresh_id() if id is None else id
+        loop = self._loop
+        if self._state is not _State.OPEN or loop is None or loop.is_closed():
+            raise HubClosed(
+                f"the hub is {self._state.value} and has no loop to publish in: an app starts it with its lifespan, "
+                "a script by `with Hub(url) as hub:`"
+            )
+
+        async def publish() -> Published:
+            return await self.publish(channel, data, id=known, user=user, position=position, version=version)
+
+        outcome = self._channels.submit(loop, publish, "publish_sync")
+        return wait_for_publish(outcome, known, self._publisher.timeout)
 
     async def publish_many(self, items: Iterable[tuple[str, Any]]) -> list[Published]:
         """Publish several ``(channel, data)`` in order, in one round trip where the broker can.

@@ -265,7 +265,7 @@ for _name in _MAPPING:
     setattr(_SessionProxy, _name, _method("session", _name))
 for _name in ("config", "debug", "json", "logger", "extensions", "hub"):
     setattr(_AppProxy, _name, _hot("app", _name))
-for _name in ("publish", "publish_many", "subscribe", "history", "presence"):
+for _name in ("publish", "publish_many", "publish_sync", "subscribe", "history", "presence"):
     setattr(_HubProxy, _name, _hot("app.hub", _name))
 del _name
 

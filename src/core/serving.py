@@ -19,8 +19,7 @@ class Serving(Dispatch):
         """Start the hub, then run what is to run before the first request; undone if any of it fails."""
         self._open_doors()
         try:
-            if self._hub is not None or self.config["BROADCAST_URL"] not in (None, "memory://"):
-                await self.hub.start()
+            await self.hub.start()  # on memory:// too: threads publish through the loop it runs in
             async with self.app_context():
                 for func in self.before_serving_funcs:
                     await self.ensure_async(func)()
