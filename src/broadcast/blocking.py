@@ -81,10 +81,16 @@ class HubThread:
         """Start the thread; returns when the hub has started.
 
         Raises:
-            Exception: what starting the hub raised.
+            TimeoutError: it did not start in time. Exception: what starting the hub raised.
         """
         self._thread.start()
-        self._started.result(START_TIMEOUT)
+        try:
+            self._started.result(START_TIMEOUT)
+        except TimeoutError:
+            raise
+        except Exception:
+            self._thread.join(STOP_TIMEOUT)
+            raise
 
     def end(self) -> None:
         """Stop the hub and wait for the thread; idempotent.
