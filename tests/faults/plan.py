@@ -32,6 +32,7 @@ class Plan:
         strangers: tasks per hub that come with cursors that cannot be recovered.
         clients: subscribers per hub that follow one channel each and all come back at once at each storm.
         heads: the worker writes the heads at the end itself, since nobody else can ask (memory).
+        mutant: the safeguard that the workers run without, of ``mutants.py``; none when empty.
         patience: ``publish_timeout`` and ``join_timeout`` in seconds.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     strangers: int = 1
     clients: int = 0
     heads: bool = False
+    mutant: str = ""
     patience: float = 2.0
 
     @property

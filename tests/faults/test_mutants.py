@@ -21,7 +21,11 @@ from samovar.errors import PublishUnknown
 from ..broadcast.faulty import FaultyBackend
 from ..support.until import until
 from .brokers import Redis, VolatileRedis
+from .catalogue import faults_for
 from .checker import Promise, Report
+from .mutants import no_contiguity, no_incarnation
+from .ordeal import endure
+from .plan import Plan
 from .relay import Relay
 from .stage import RULES, Stage
 
@@ -55,7 +59,7 @@ async def test_no_check_of_the_servers_incarnation(
 ) -> None:
     """The epoch in the data alone: a snapshot that is restored has it, and the offsets are given out again."""
     if mutated:
-        monkeypatch.setattr("samovar.backends.redis.session.suffix_of", lambda run_id: "")
+        no_incarnation(monkeypatch.setattr)
     broker = VolatileRedis(tmp_path)
     broker.start()
     try:
@@ -199,14 +203,6 @@ async def test_a_link_that_comes_back_in_silence(mutated: bool, tmp_path: Path, 
 # --- order, and twice -----------------------------------------------------------------------------------------------
 
 
-def careless(channel: Any, record: Record) -> None:
-    """Deliver whatever comes."""
-    if channel.flows:
-        channel._deliver(record)
-    else:
-        channel._hold(record)
-
-
 @twins
 @pytest.mark.parametrize("fault", ["lost", "swapped"])
 async def test_no_look_at_what_came_before(
@@ -214,7 +210,7 @@ async def test_no_look_at_what_came_before(
 ) -> None:
     """A live record is lost, or overtaken by the next one."""
     if mutated:
-        monkeypatch.setattr("samovar.broadcast.channel.Channel.received", careless)
+        no_contiguity(monkeypatch.setattr)
     broker = Broker()
     unruly = FaultyBackend(broker)
     async with hubs(MemoryBackend(broker), unruly) as [here, there], Stage(tmp_path) as stage:
@@ -260,3 +256,24 @@ async def test_no_memory_of_ids(mutated: bool, tmp_path: Path) -> None:
         await stage.publish(here, 2)
         report = await stage.judge(here)
     judge(report, mutated, "duplicate")
+
+
+# --- in the workers of a whole run ----------------------------------------------------------------------------------
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("mutant", ["", "no incarnation"], ids=["twin", "mutant"])
+async def test_a_whole_run_finds_it_and_tells_how_it_came(
+    mutant: str, tmp_path: Path, redis_here: None
+) -> None:
+    broker = VolatileRedis(tmp_path)
+    plan = Plan(run=tmp_path.name, seed=3, deep=4, brief=0, typing=0, slow=0, strangers=0, mutant=mutant)
+    faults = {"rollback": faults_for(broker)["rollback"]}
+    verdict = await endure(
+        broker, plan, tmp_path, seed=3, enough=lambda _, done: done >= 2, faults=faults, pace=0.5
+    )
+    if mutant:
+        assert {"disagreement", "silent loss"} & set(verdict.report.kinds)
+        assert verdict.words.startswith("seed 3: ") and "FAULT rollback all" in verdict.words
+    else:
+        assert not verdict.words, verdict.words

@@ -391,13 +391,18 @@ def die(task: asyncio.Task[Any], error: BaseException) -> None:
 
 def main(arguments: list[str]) -> None:
     """See the module."""
-    name, url, path, plan = arguments
+    name, url, path, text = arguments
+    plan = Plan.load(text)
+    if plan.mutant:
+        from .mutants import MUTANTS
+
+        MUTANTS[plan.mutant](setattr)
     logging.basicConfig(
         level=logging.WARNING, format="%(relativeCreated)d %(name)s %(levelname)s %(message)s"
     )
 
     async def run() -> None:
-        desk = Desk(name, Plan.load(plan), Journal(Path(path)))
+        desk = Desk(name, plan, Journal(Path(path)))
         desk.remember()
         await work(desk, url)
 

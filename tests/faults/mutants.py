@@ -1,0 +1,32 @@
+"""Safeguards that can be taken out of the code, in this process or, by ``Plan.mutant``, in the workers of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from samovar.backends.redis import session
+from samovar.broadcast import Record, channel
+
+
+def no_incarnation(patch: Callable[[Any, str, Any], None]) -> None:
+    """Epochs are those in the data, whichever process of the server gives them out."""
+    patch(session, "suffix_of", lambda run_id: "")
+
+
+def no_contiguity(patch: Callable[[Any, str, Any], None]) -> None:
+    """A live record is delivered whatever came before it."""
+
+    def received(self: channel.Channel, record: Record) -> None:
+        if self.flows:
+            self._deliver(record)
+        else:
+            self._hold(record)
+
+    patch(channel.Channel, "received", received)
+
+
+MUTANTS: dict[str, Callable[[Callable[[Any, str, Any], None]], None]] = {
+    "no incarnation": no_incarnation,
+    "no contiguity": no_contiguity,
+}
