@@ -127,6 +127,7 @@ class Arena:
         workers: how many.
         pace: stretches the faults; under 1 for a hurry.
         env: variables for the workers.
+        settle: seconds after the last publish within which everybody stands at the head.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Arena:
         workers: int = 3,
         pace: float = 1.0,
         env: Mapping[str, str] | None = None,
+        settle: float = SETTLE,
     ) -> None:
         self.broker = broker
         self.plan = plan
@@ -146,6 +148,7 @@ class Arena:
         self.seed = seed
         self.pace = pace
         self.env = env
+        self.patience = settle
         self.random = random.Random(seed)
         self.workers: list[Worker] = []
         self.count = workers if broker.shared else 1
@@ -261,7 +264,7 @@ class Arena:
         await self.until(lambda: len(self.tail.quiet) >= self.count, "the publishers to end", 60.0)
         heads = await self._heads()
         with contextlib.suppress(TimeoutError):  # the checker says who does not stand there
-            await self.until(lambda: self._all_at(heads), "everybody to stand at the head", SETTLE)
+            await self.until(lambda: self._all_at(heads), "everybody to stand at the head", self.patience)
 
     async def _heads(self) -> dict[str, str]:
         heads: dict[str, str] = {}

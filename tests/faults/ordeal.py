@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .arena import Arena
+from .arena import SETTLE, Arena
 from .brokers import Broker
 from .catalogue import Act, faults_for, pause, promise_for
 from .checker import Promise, Report
@@ -54,6 +54,7 @@ async def endure(
     rest: tuple[float, float] = (0.1, 0.5),
     pace: float = 1.0,
     env: Mapping[str, str] | None = None,
+    settle: float = SETTLE,
 ) -> Verdict:
     """Let *plan* go on, fault after fault, until *enough*.
 
@@ -68,9 +69,10 @@ async def endure(
         rest: seconds of peace between two faults, at least and at most.
         pace: stretches the faults and the rest.
         env: variables for the workers.
+        settle: seconds after the last publish within which everybody stands at the head.
     """
     known = faults_for(broker) if faults is None else faults
-    async with Arena(broker, plan, folder, seed=seed, pace=pace, env=env) as arena:
+    async with Arena(broker, plan, folder, seed=seed, pace=pace, env=env, settle=settle) as arena:
         began, done = time.monotonic(), 0
         acts = sequence(arena, known)
         await pause(arena, *rest)

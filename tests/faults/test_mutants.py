@@ -270,7 +270,14 @@ async def test_a_whole_run_finds_it_and_tells_how_it_came(
     plan = Plan(run=tmp_path.name, seed=3, deep=4, brief=0, typing=0, slow=0, strangers=0, mutant=mutant)
     faults = {"rollback": faults_for(broker)["rollback"]}
     verdict = await endure(
-        broker, plan, tmp_path, seed=3, enough=lambda _, done: done >= 2, faults=faults, pace=0.5
+        broker,
+        plan,
+        tmp_path,
+        seed=3,
+        enough=lambda _, done: done >= 2,
+        faults=faults,
+        pace=0.5,
+        settle=2.0 if mutant else 30.0,
     )
     if mutant:
         assert {"disagreement", "silent loss"} & set(verdict.report.kinds)
