@@ -260,3 +260,21 @@ async def test_push_promises_go_to_servers_that_take_them(app: Samovar) -> None:
     async with app.test_client().request("/", http_version="2") as connection:
         await connection.send_complete()
     assert connection.push_promises[0][0] == "/static/a.txt"
+
+
+async def test_a_stream_yields_text_or_bytes_of_any_kind() -> None:
+    pieces = ["ü", b"b", bytearray(b"c"), memoryview(b"d")]
+    assert await Response(iter(pieces)).get_data() == "übcd".encode()
+
+
+@pytest.mark.parametrize("piece", [3, 2.5, None, [98]])
+async def test_a_stream_refuses_what_is_neither_text_nor_bytes(piece: Any) -> None:
+    with pytest.raises(TypeError, match=f"yields str or bytes, not {type(piece).__name__}"):
+        await Response(iter([piece])).get_data()
+
+
+async def test_the_date_is_the_servers_to_give(app: Samovar) -> None:
+    first = await app.test_client().get("/static/a.txt")
+    second = await app.test_client().get("/static/a.txt", headers={"If-None-Match": first.headers["etag"]})
+    assert (first.status_code, second.status_code) == (200, 304)
+    assert "date" not in first.headers and "date" not in second.headers

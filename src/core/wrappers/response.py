@@ -18,7 +18,6 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Self, overload
 from werkzeug.datastructures import ContentRange, Headers
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.http import HTTP_STATUS_CODES, parse_etags
-from werkzeug.http import http_date as _http_date
 from werkzeug.sansio.http import is_resource_modified
 from werkzeug.sansio.response import Response as SansIOResponse
 from werkzeug.utils import get_content_type
@@ -128,7 +127,7 @@ class IterableBody(ResponseBody):
         items = source if isinstance(source, AsyncIterable) else iterate_in_thread(source)
         try:
             async for item in items:
-                yield item.encode() if isinstance(item, str) else bytes(item)
+                yield _as_bytes(item)
         finally:
             if hasattr(items, "aclose"):
                 await items.aclose()
@@ -219,6 +218,19 @@ class IOBody(ResponseBody):
         """Keep only a part; see :meth:`ResponseBody.make_conditional`."""
         self._offset, self.end = _range(self.size, begin, end, max_partial_size)
         return self.size
+
+
+def _as_bytes(piece: Any) -> bytes:
+    """One piece of a stream as bytes.
+
+    Raises:
+        TypeError: it is neither text nor bytes. ``bytes(n)`` would be *n* zero bytes.
+    """
+    if isinstance(piece, str):
+        return piece.encode()
+    if isinstance(piece, bytes | bytearray | memoryview):
+        return bytes(piece)
+    raise TypeError(f"a streamed response yields str or bytes, not {type(piece).__name__}: {piece!r:.80}")
 
 
 async def _read_pieces(file: IO[bytes], length: int, buffer_size: int) -> AsyncIterator[bytes]:
@@ -520,7 +532,6 @@ class Response(SansIOResponse):
         """
         if request.method not in {"GET", "HEAD"}:
             return self
-        self.headers.setdefault("Date", _http_date())
         modified = self._is_modified(request, ignore_if_range=True)
         if not modified:
             unmet = "etag" in self.headers and parse_etags(request.headers.get("If-Match"))
