@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -279,6 +281,72 @@ async def test_workers_end_with_their_supervisor(serve: Serve) -> None:
     pids = await all_workers(url_of(served), 2)
     served.process.signal(signal.SIGKILL)
     await until(lambda: not any(map(runs, pids)), "the workers' end", timeout=BOUND + 3)
+
+
+class Terminal:
+    """``samovar run --workers 2`` as the foreground of a terminal of its own."""
+
+    def __init__(self) -> None:
+        self.master, slave = os.openpty()
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "samovar", *APP, "run", "--port", "0", "--workers", "2"],
+            cwd=ROOT,
+            preexec_fn=lambda: os.login_tty(slave),
+        )
+        os.close(slave)
+        self.output = ""
+
+    def wait_until(self, text: str) -> None:
+        end = time.monotonic() + 15
+        while text not in self.output:
+            assert time.monotonic() < end, self.output
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.output += os.read(self.master, 4096).decode()
+
+    def pids(self) -> list[str]:
+        return Path(f"/proc/{self.popen.pid}/task/{self.popen.pid}/children").read_text().split()
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal()
+    yield terminal
+    terminal.popen.kill()
+    terminal.popen.wait()
+    if terminal.master >= 0:
+        os.close(terminal.master)
+
+
+def test_ctrl_c_at_a_terminal_is_one_signal(terminal: Terminal) -> None:
+    terminal.wait_until("2 workers; Ctrl-C stops")
+    os.write(terminal.master, b"\x03")
+    terminal.wait_until("after_serving ran")
+    assert terminal.popen.wait(BOUND) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_a_terminal_that_goes_ends_it_instead_of_replacing_workers(terminal: Terminal) -> None:
+    terminal.wait_until("2 workers; Ctrl-C stops")
+    await until(lambda: len(terminal.pids()) == 2, "two workers")
+    pids = terminal.pids()
+    os.close(terminal.master)
+    terminal.master = -1
+    await asyncio.to_thread(terminal.popen.wait, BOUND + 3)
+    assert not any(map(runs, pids))
+
+
+async def test_the_reloader_restarts_supervisor_and_workers(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    app.write_text((ROOT / "tests/cli/apps/shared.py").read_text())
+    served = Served("run", "--port", "0", "--workers", "2", "--reload", folder=tmp_path)
+    try:
+        url = served.wait()
+        before = await all_workers(url, 2)
+        app.write_text(app.read_text() + "\n# changed\n")
+        served.process.wait_until(lambda: len(served.said()) == 2, what="second start")
+        assert await all_workers(url, 2) & before == set()
+    finally:
+        assert served.process.stop() == 0
 
 
 @pytest.mark.parametrize(("flag", "said"), [("fail import", "no tea leaves"), ("fail start", "no tea")])

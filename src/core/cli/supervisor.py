@@ -46,6 +46,7 @@ from .logs import configure_logging
 from .options import ServeOptions
 from .reloader import CHILD, inherited_listener, own_command
 from .servers import loop_factory
+from .stopping import exit_now
 from .worker import WorkerSide
 
 BEAT = 0.25  # seconds between two looks at the workers; their deaths are noticed before, as a rule
@@ -243,6 +244,7 @@ class Supervisor:
         self._on_serving = on_serving
         self._served = False
         self._stopping = False
+        self._impatient = False
         self._over = asyncio.Event()
         self._news = asyncio.Event()
         self._roll_again = False
@@ -288,10 +290,12 @@ class Supervisor:
     # --- signals ----------------------------------------------------------------------------------------------------
 
     def _on_stop_signal(self, number: int) -> None:
+        if self._impatient:
+            exit_now(128 + number)
         if self._stopping:
-            for worker in self._workers():
-                worker.process.kill()
-            os._exit(128 + number)
+            self._impatient = True
+            self.code = 128 + number
+            self._over.set()  # run() kills what is left
         self.stop()
 
     def _on_hangup(self) -> None:
