@@ -132,6 +132,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("WEBSOCKET_QUEUE_SIZE", 16, "messages", "Received and not read yet; then reading pauses."),
     Setting(
+        "WEBSOCKET_READ_TIMEOUT",
+        30,
+        "seconds",
+        "For a handler to read when the queue is full; then 1008, or dropping if it never read.",
+    ),
+    Setting(
         "WEBSOCKET_WRITE_TIMEOUT",
         30,
         "seconds",

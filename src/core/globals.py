@@ -248,9 +248,12 @@ class _HubProxy(_Proxy):
         return self._get_current_object().__aexit__(*args)
 
     async def cursor(self, channel: str) -> str:
-        """The page's cursor: asked of the hub once for each context, so that all of a page goes on from one place."""
+        """The page's cursor: asked of the hub once for each request, so that all of a page goes on from one place."""
         target = self._get_current_object()
-        cursors = _get().cursors
+        context = _get()
+        if context.request is None:  # a websocket or a task lives on: what it asks later is another question
+            return str(await target.cursor(channel))
+        cursors = context.cursors
         if channel not in cursors:
             cursor = await target.cursor(channel)
             cursors.setdefault(channel, cursor)

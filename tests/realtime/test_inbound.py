@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from samovar.core.realtime.inbound import Inbound, InboundEnd, Pacer
+from samovar.core.realtime.inbound import Inbound, InboundEnd, InboundStuck, Pacer
 from samovar.tasks import Scope
 
 
@@ -89,6 +89,28 @@ async def test_discarding_never_blocks_the_reader() -> None:
     for _ in range(10):
         await inbound.put("y")
     assert (len(inbound), inbound.discarded) == (0, 11)
+
+
+async def test_a_handler_that_read_before_and_stopped_is_stuck_once_the_patience_is_over() -> None:
+    inbound = Inbound(1, patience=0.01)
+    await inbound.put("a")
+    await inbound.get()
+    await inbound.put("b")
+    with pytest.raises(InboundStuck):
+        await inbound.put("c")
+
+
+async def test_for_a_handler_that_never_reads_the_oldest_are_dropped_until_it_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    inbound = Inbound(2, patience=0.01)
+    for item in "abcdef":
+        await inbound.put(item)
+    assert inbound.discarded == 4
+    assert caplog.text.count("does not read") == 1
+    assert [await inbound.get(), await inbound.get()] == ["e", "f"]
+    await inbound.put("g")
+    assert await inbound.get() == "g"
 
 
 def test_a_pacer_lets_bursts_through_and_holds_the_rate_in_the_long_run() -> None:

@@ -1,11 +1,14 @@
 """Long-polls: cursors, waiting together, limits, caching."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
-from samovar import Samovar, long_poll, request
+from samovar import ChannelRule, Hub, Samovar, long_poll, request
+from samovar.backends.memory import MemoryBackend
+from samovar.broadcast import Page
 from samovar.core.realtime.access import Access
 from samovar.tasks import Scope
 
@@ -220,7 +223,7 @@ async def test_a_named_poller_is_present_while_it_polls_and_through_the_grace(ap
     client = app.test_client()
     cursor = (await client.poll("/poll")).cursor
     await client.poll("/poll", since=cursor)
-    assert [member.user for member in await app.hub.presence("room")] == ["ann"]
+    assert {member.user for member in await app.hub.presence("room")} == {"ann"}
 
 
 @pytest.mark.parametrize("options", [{"limit": 0}, {"limit": 501}, {"reverse": True}])
@@ -269,3 +272,150 @@ async def test_a_client_changes_doors_in_mid_stream_and_loses_nothing(app: Samov
     answer = await client.poll("/poll", since=row["cursor"])
     seen += [m["data"] for m in answer.messages]
     assert seen == list(range(10))
+
+
+# --- what a poll must not do to its client's cursor --------------------------------------------------------------
+
+
+class SlowSecondPage(MemoryBackend):
+    """A broker that gets stuck after its first page of history, until :attr:`free` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = 0
+        self.free = asyncio.Event()
+
+    async def history(self, *args: Any, **options: Any) -> Page:
+        self.reads += 1
+        if self.reads > 1:
+            await self.free.wait()
+        return await super().history(*args, **options)
+
+
+@pytest.mark.parametrize("end", ["timeout", "shutdown"])
+async def test_a_poll_that_ends_amid_a_backlog_tells_what_it_has_and_moves_no_further(
+    app: Samovar, end: str
+) -> None:
+    backend = SlowSecondPage()
+    app.make_hub = lambda: Hub(backend, channels=[ChannelRule("tea", history=2000)])  # type: ignore[method-assign]
+    door(app, "tea", timeout=0.2 if end == "timeout" else 5)
+    client = app.test_client()
+    cursor = await app.hub.cursor("tea")
+    for n in range(1200):
+        await app.hub.publish("tea", n)
+    async with Scope("test") as scope:
+        polling = scope.start(client.poll("/poll", since=cursor))
+        await until(lambda: backend.reads > 1)
+        if end == "shutdown":
+            app.shutdown_event.set()
+        answer = await polling
+    assert answer.response.status_code == 200
+    data = [message["data"] for message in answer.messages]
+    assert data == list(range(len(data))) and data
+    assert (answer.cursor, answer.more) == (answer.messages[-1]["cursor"], True)
+    backend.free.set()
+
+
+async def test_a_gap_behind_messages_of_its_channel_waits_for_the_next_answer(app: Samovar) -> None:
+    door(app, "tea")
+    client = app.test_client()
+    cursor = (await client.poll("/poll")).cursor
+    await app.hub.publish("tea", "one")
+    await app.hub.backend.publish("tea", b"nobody can read this", id="x")
+    await app.hub.publish("tea", "three")
+    first = await client.poll("/poll", since=cursor)
+    assert ([m["data"] for m in first.messages], first.gaps, first.more) == (["one"], [], True)
+    second = await client.poll("/poll", since=first.cursor)
+    assert [m["data"] for m in second.messages] == ["three"]
+    assert second.gaps[0]["reason"] == "lost" and second.recovered is False
+
+
+async def test_the_newest_few_of_history_end_at_the_head(app: Samovar) -> None:
+    @app.get("/history")
+    async def history() -> Any:
+        return await long_poll("tea", timeout=0, last=2)
+
+    client = app.test_client()
+    for n in range(5):
+        await app.hub.publish("tea", n)
+    newest = await client.poll("/history")
+    assert ([m["data"] for m in newest.messages], newest.more) == ([3, 4], False)
+    assert (await client.poll("/history", since=newest.cursor)).messages == []
+    lost = await client.poll("/history", since="gone:1")
+    assert [m["data"] for m in lost.messages] == [3, 4]
+    assert lost.gaps[0]["until"].endswith(":3")
+    assert lost.recovered is False
+
+
+async def test_history_of_a_channel_missing_from_the_cursor_starts_from_now(app: Samovar) -> None:
+    @app.get("/history")
+    async def history() -> Any:
+        return await long_poll("a", "b", timeout=0)
+
+    client = app.test_client()
+    await app.hub.publish("a", 1)
+    published = await app.hub.publish("b", 2)
+    answer = await client.poll("/history", since=f"a={(await app.hub.cursor('a')).replace(':1', ':0')}")
+    assert [(m["channel"], m["data"]) for m in answer.messages] == [("a", 1)]
+    assert f"b={published.position}" in str(answer.cursor)
+    never_learned = await client.poll("/history", since="a=,b=")
+    assert never_learned.recovered is False
+    assert {gap["reason"] for gap in never_learned.gaps} == {"unknown"}
+
+
+async def test_history_ends_at_a_mebibyte_and_at_one_limit_for_all_channels(app: Samovar) -> None:
+    app.add_channel("big/<n>", history=100, max_bytes=8 * 1024 * 1024, public=True)
+
+    @app.get("/history")
+    async def history() -> Any:
+        return await long_poll("big/1", "big/2", timeout=0)
+
+    client = app.test_client()
+    for n in range(40):
+        await app.hub.publish(f"big/{n % 2 + 1}", "x" * 60_000)
+    seen, cursor, more = 0, None, True
+    while more:
+        answer = await client.poll("/history", since=cursor)
+        assert len(await answer.response.get_data()) < 1.2 * 1024 * 1024
+        seen, cursor, more = seen + len(answer.messages), answer.cursor, answer.more
+    assert seen == 40
+
+
+async def test_a_limit_filled_by_one_channel_keeps_the_cursor_of_the_other(app: Samovar) -> None:
+    door(app, "a", "b", limit=2)
+    client = app.test_client()
+    cursor = (await client.poll("/poll")).cursor
+    for n in range(3):
+        await app.hub.publish("a", n)
+    await app.hub.publish("b", "last")
+    seen = []
+    for _ in range(3):
+        answer = await client.poll("/poll", since=cursor)
+        assert answer.recovered is True
+        seen += [m["data"] for m in answer.messages]
+        cursor = answer.cursor
+        if not answer.more:
+            break
+    assert sorted(map(str, seen)) == ["0", "1", "2", "last"]
+
+
+async def test_two_polls_of_one_user_leave_one_by_one(app: Samovar) -> None:
+    app.config["PRESENCE_GRACE"] = 0
+
+    @app.channel("room", presence=True)
+    async def may_join() -> Access:
+        return Access(user="ann")
+
+    @app.get("/poll")
+    async def poll() -> Any:
+        return await long_poll("room", timeout=float(request.args["wait"]))
+
+    client = app.test_client()
+    cursor = await app.hub.cursor("room")
+    async with Scope("test") as scope:
+        patient = scope.start(client.get(f"/poll?wait=5&since={cursor}"))
+        await wait_for_pollers(app, 1)
+        await client.get(f"/poll?wait=0.01&since={cursor}")
+        assert [member.user for member in await app.hub.presence("room")] == ["ann"]
+        await app.hub.publish("room", "go")
+        await patient

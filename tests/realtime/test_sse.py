@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from samovar import Samovar, ServerSentEvent, event_stream, request
+from samovar import Samovar, ServerSentEvent, event_stream, hub, render_template_string, request
 from samovar.core.realtime.access import Access
 from samovar.core.testing import HTTPDisconnectError
 
@@ -299,3 +299,55 @@ async def test_the_first_subscription_of_a_hub_that_was_never_started_is_counted
         await app.hub.stop()
         with pytest.raises(HTTPDisconnectError):
             await events.receive()
+
+
+async def test_a_time_limit_around_a_yield_holds_in_a_source(app: Samovar) -> None:
+    async def source() -> AsyncIterator[str]:
+        try:
+            async with asyncio.timeout(0.05):
+                yield "before"
+                await asyncio.Event().wait()
+        except TimeoutError:
+            yield "timed out"
+
+    @app.get("/events")
+    async def events() -> Any:
+        return await event_stream(source())
+
+    async with app.test_client().sse("/events") as stream:
+        assert [event.data async for event in stream] == ["before", "timed out"]
+
+
+async def test_an_error_in_a_source_ends_the_stream_unfinished_and_is_raised_to_the_test(
+    app: Samovar,
+) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "before"
+        raise RuntimeError("the kettle is empty")
+
+    @app.get("/events")
+    async def events() -> Any:
+        return await event_stream(source())
+
+    with pytest.raises(RuntimeError, match="kettle"):
+        async with app.test_client().sse("/events") as stream:
+            assert (await stream.receive()).data == "before"
+            await stream.receive()
+
+
+async def test_a_page_goes_on_from_the_cursor_it_asked_for_first(app: Samovar) -> None:
+    @app.get("/")
+    async def page() -> Any:
+        first = await hub.cursor("tea")
+        await hub.publish("tea", "meanwhile")
+        return [first, await hub.cursor("tea"), await render_template_string("{{ cursor('tea') }}")]
+
+    told = await (await app.test_client().get("/")).get_json()
+    assert len(set(told)) == 1 and told[0].endswith(":0")
+
+
+async def test_outside_a_request_a_cursor_is_always_the_present_one(app: Samovar) -> None:
+    async with app.app_context():
+        before = await hub.cursor("tea")
+        await hub.publish("tea", 1)
+        assert (before[-2:], (await hub.cursor("tea"))[-2:]) == (":0", ":1")

@@ -642,3 +642,74 @@ async def test_nothing_is_left_of_a_thousand_connections(app: Samovar) -> None:
             await socket.__aexit__(None, None, None)
     assert len(app.shutdown_event) == at_rest
     assert app.hub.stats()["subscriptions"] == 0
+
+
+@pytest.mark.parametrize("then", ["send", "return"])
+async def test_under_disconnect_a_slow_client_is_told_4008_whatever_the_handler_does(
+    app: Samovar, then: str
+) -> None:
+    go_on = asyncio.Event()
+
+    @app.websocket("/ws")
+    async def handler() -> None:
+        await websocket.subscribe("tea", policy="disconnect", max_messages=5)
+        await go_on.wait()
+        if then == "send":
+            await websocket.send("own")
+
+    async with app.test_client().websocket("/ws", window=1) as ws:
+        await ws.handshake()
+        await until(lambda: app.hub.stats()["subscriptions"])
+        for n in range(200):
+            await app.hub.publish("tea", n)
+        go_on.set()
+        assert await ws.wait_closed() == 4008
+
+
+async def test_a_bug_in_on_gap_closes_with_1011_instead_of_going_mute(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_gap(gap: Any) -> str:
+        raise RuntimeError("no words for it")
+
+    @app.websocket("/ws")
+    async def handler() -> None:
+        await websocket.subscribe("tea", since="gone:1", envelope=False, on_gap=on_gap)
+        await websocket.wait_closed()
+
+    async with app.test_client().websocket("/ws") as ws:
+        assert await ws.wait_closed() == 1011
+    assert "no words for it" in caplog.text
+
+
+async def test_a_handler_that_stops_reading_is_closed_with_1008(app: Samovar) -> None:
+    app.config.update(WEBSOCKET_QUEUE_SIZE=2, WEBSOCKET_READ_TIMEOUT=0.05, WEBSOCKET_CLOSE_TIMEOUT=0.1)
+
+    @app.websocket("/ws")
+    async def handler() -> None:
+        await websocket.receive()
+        await asyncio.Event().wait()
+
+    async with app.test_client().websocket("/ws") as ws:
+        for _ in range(4):
+            await ws.send("x")
+        assert await ws.wait_closed() == 1008
+
+
+async def test_a_handler_that_never_reads_still_ends_when_its_chatty_client_vanishes(app: Samovar) -> None:
+    app.config.update(WEBSOCKET_QUEUE_SIZE=2, WEBSOCKET_READ_TIMEOUT=0.05)
+    ended = asyncio.Event()
+
+    @app.websocket("/ws")
+    async def handler() -> None:
+        await websocket.subscribe("tea")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with app.test_client().websocket("/ws") as ws:
+        for _ in range(20):
+            await ws.send("noise")
+        await ws.disconnect()
+    assert ended.is_set()

@@ -22,7 +22,7 @@ from ...errors import SamovarError, WebsocketClosed
 from ...tasks import Scope, log_error
 from ..realtime import codes
 from ..realtime.access import check_origins, origin_allowed
-from ..realtime.inbound import Inbound, Pacer
+from ..realtime.inbound import Inbound, InboundStuck, Pacer
 from ..realtime.lanes import Closed, LaneState, PlainLane
 from ..realtime.sink import Outbound
 
@@ -47,7 +47,7 @@ class WebsocketHandler:
         config = app.config
         self.close_timeout: float = config["WEBSOCKET_CLOSE_TIMEOUT"]
         self.max_message: int | None = config["WEBSOCKET_MAX_MESSAGE_BYTES"]
-        self.inbound = Inbound(config["WEBSOCKET_QUEUE_SIZE"])
+        self.inbound = Inbound(config["WEBSOCKET_QUEUE_SIZE"], config["WEBSOCKET_READ_TIMEOUT"])
         self._pacer = Pacer(config["WEBSOCKET_MAX_RATE"])
         self._reader: asyncio.Task[Any] | None = None
         self._interrupted = False
@@ -140,7 +140,12 @@ class WebsocketHandler:
                 return
             if delay := self._pacer.delay(now()):
                 await asyncio.sleep(delay)
-            await self.inbound.put(message)
+            try:
+                await self.inbound.put(message)
+            except InboundStuck as error:
+                logger.warning("%r is closed: %s", self.scope["path"], error)
+                await lane.close(codes.POLICY.code, "messages are not read")
+                return
 
     # --- ending ------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
+
+logger = logging.getLogger("samovar.websocket")
 
 
 class InboundEnd(Exception):
     """No more messages will come. Internal: ``receive`` and ``async for`` turn it into what they promise."""
+
+
+class InboundStuck(Exception):
+    """A handler that did read has left a full queue alone for too long."""
 
 
 class Inbound:
@@ -16,14 +23,21 @@ class Inbound:
     A cancelled :meth:`get` takes nothing. While it is full the reader waits, so the server stops reading the socket
     and the peer's own sends block (TCP backpressure); nothing is dropped.
 
+    A reader that waits cannot see the peer leave, so it waits for *patience* only. Then a handler that has read before
+    is stuck, and one that never did only pushes: for it the oldest are dropped from then on, until it reads.
+
     Args:
         limit: how many messages may wait.
+        patience: seconds that a full queue may stay untouched; None for ever.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, patience: float | None = None) -> None:
         self.limit = limit
+        self.patience = patience
         self.ended = False
         self.discarded = 0
+        self._read = False
+        self._dropping = False
         self._discarding = False
         self._items: deque[str | bytes] = deque()
         self._getters: deque[asyncio.Future[None]] = deque()
@@ -33,10 +47,13 @@ class Inbound:
         return len(self._items)
 
     async def put(self, item: str | bytes) -> None:
-        """Add *item* once there is room; the one reader calls this, nobody else."""
+        """Add *item* once there is room; the one reader calls this, nobody else.
+
+        Raises:
+            InboundStuck: nothing was read for *patience* seconds by a handler that did read before.
+        """
         while len(self._items) >= self.limit and not self.ended and not self._discarding:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            await self._make_room()
         if self.ended:
             return
         if self._discarding:
@@ -45,12 +62,31 @@ class Inbound:
         self._items.append(item)
         self._wake_getter()
 
+    async def _make_room(self) -> None:
+        if not self._dropping:
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(self.patience):
+                    await self._room
+                return
+            except TimeoutError:
+                if self._read:
+                    raise InboundStuck(f"nothing was read for {self.patience} s") from None
+            self._dropping = True
+            logger.warning(
+                "a websocket's handler does not read: its client's messages are dropped from now on"
+            )
+        self._items.popleft()
+        self.discarded += 1
+
     async def get(self) -> str | bytes:
         """The oldest message; waits for one.
 
         Raises:
             InboundEnd: the peer left and everything it sent has been read.
         """
+        self._read = True
+        self._dropping = False
         while not self._items:
             if self.ended:
                 raise InboundEnd("the peer left")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from werkzeug.exceptions import ServiceUnavailable
 
-from ...broadcast import Cursor, Gap, Hub, Member, Message, Position, Since, Subscribed
+from ...broadcast import Cursor, Event, Gap, History, Hub, Member, Message, Position, Since, Subscribed
 from ...errors import BackendUnavailable, HubClosed
 from ...tasks import Scope
 from ..globals import current_app, request
@@ -20,7 +20,7 @@ from ..wrappers import Response
 from . import frames
 from .access import Access
 from .entry import ask_all, check_names, read_cursor
-from .identity import member_for
+from .identity import members_for
 
 MAX_MESSAGES = 500
 MAX_BYTES = 1024 * 1024
@@ -61,7 +61,7 @@ async def long_poll(
     names = check_names(channels)
     if not 1 <= limit <= MAX_MESSAGES:
         raise ValueError(f"limit is 1 to {MAX_MESSAGES}, not {limit}")
-    if reverse and (timeout != 0 or len(names) > 1):
+    if reverse and (timeout != 0 or len(names) > 1 or last is not None):
         raise ValueError(
             "reverse reads the history of one channel: use it with timeout=0 and a single channel"
         )
@@ -69,7 +69,7 @@ async def long_poll(
     access = await ask_all(names, authorize=authorize)
     wait = current_app.config["LONG_POLL_TIMEOUT"] if timeout is None else timeout
     try:
-        if wait == 0:
+        if wait <= 0:
             answer = await _read_history(current_app.hub, names, cursor, last, limit, reverse, envelope)
         else:
             async with _Presence(names, access):
@@ -94,7 +94,7 @@ class Answer:
         body: the encoded form, made once for all equal polls.
     """
 
-    positions: dict[str, Position | None]
+    positions: dict[str, Position | None] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     recovered: bool | None = None
@@ -102,11 +102,10 @@ class Answer:
     more: bool = False
     body: bytes = b""
 
-    @property
-    def cursor(self) -> str:
-        """The cursor to go on from: one position for one channel, else the composite."""
-        if len(self.positions) == 1:
-            return str(next(iter(self.positions.values())) or "")
+    def cursor(self, names: Sequence[str]) -> str:
+        """The cursor to go on from: one position for one channel, else the composite of those that are known."""
+        if len(names) == 1:
+            return str(self.positions.get(names[0]) or "")
         return frames.composite(self.positions)
 
     @property
@@ -114,39 +113,51 @@ class Answer:
         """There is something to tell."""
         return bool(self.messages or self.gaps)
 
-    def take(self, event: Message | Gap | Subscribed, limit: int) -> bool:
-        """Take *event* in; False when the answer is full and it must wait for the next poll."""
-        match event:
-            case Message():
-                if len(self.messages) >= limit or (self.messages and self.size + event.size > MAX_BYTES):
-                    self.more = True
-                    return False
-                self.messages.append(event)
-                self.size += event.size
-                self.positions[event.channel] = event.position
-            case Gap():
-                self.gaps.append(event)
-                self.positions[event.channel] = event.until
-            case Subscribed():
-                self.positions[event.channel] = event.position
-                if event.recovered is not None:
-                    self.recovered = (
-                        event.recovered if self.recovered is None else self.recovered and event.recovered
-                    )
-        return True
+    def begin(self, word: Subscribed) -> None:
+        """Take a channel's first word in: what follows, follows after its position."""
+        self.positions[word.channel] = word.position
+        if word.recovered is not None:
+            self.recovered = word.recovered if self.recovered is None else self.recovered and word.recovered
 
-    def encode(self, envelope: bool) -> Answer:
+    def take(self, event: Message | Gap, limit: int) -> bool:
+        """Take *event* in; False when it must wait for the next poll.
+
+        An answer ends before a Gap that follows messages of its channel: clients read the gaps of an answer first.
+        """
+        if isinstance(event, Gap):
+            full = any(message.channel == event.channel for message in self.messages)
+        else:
+            full = len(self.messages) >= limit or bool(self.messages and self.size + event.size > MAX_BYTES)
+        if full:
+            self.more = True
+        elif isinstance(event, Gap):
+            self.gaps.append(event)
+            self.positions[event.channel] = event.until
+        else:
+            self.messages.append(event)
+            self.size += event.size
+            self.positions[event.channel] = event.position
+        return not full
+
+    def encode(self, names: Sequence[str], envelope: bool) -> Answer:
         """Make the body."""
-        recovered = False if self.gaps else self.recovered
         self.body = frames.poll_body(
             self.messages,
-            self.cursor,
-            recovered=recovered,
+            self.cursor(names),
+            recovered=False if self.gaps else self.recovered,
             gaps=self.gaps,
             more=self.more,
             envelopes=envelope,
         )
         return self
+
+    def so_far(self, names: Sequence[str], envelope: bool) -> Answer:
+        """What can be told when the time is over in the middle of it: all that was found, and that there is more."""
+        copy = replace(self, positions=dict(self.positions))
+        if not copy.found:
+            return copy
+        copy.more = True
+        return copy.encode(names, envelope)
 
 
 # --- waiting ----------------------------------------------------------------------------------------------------------
@@ -164,7 +175,8 @@ class SharedPoll:
         self.names = names
         self.cursor = cursor
         self.waiting = 0
-        self.answer = Answer({name: None if cursor is None else cursor.get(name) for name in names})
+        known = {} if cursor is None else {name: cursor.get(name) for name in names if name in cursor}
+        self.answer = Answer(known)
         self.task: asyncio.Task[Answer] | None = None
 
     async def run(self, hub: Hub, last: int | None, limit: int, envelope: bool) -> Answer:
@@ -172,13 +184,17 @@ class SharedPoll:
         answer = self.answer
         async with hub.subscribe() as subscription:
             for name in self.names:
-                await subscription.add(name, since=self.cursor, last=last)
+                answer.begin(await subscription.add(name, since=self.cursor, last=last))
             while True:
                 wait = None if self.cursor is not None and not answer.found else 0
                 events = await subscription.events(timeout=wait)
-                if not events or not all(answer.take(event, limit) for event in events):
+                if not events or not all(_taken(answer, event, limit) for event in events):
                     break
-        return answer.encode(envelope)
+        return answer.encode(self.names, envelope)
+
+
+def _taken(answer: Answer, event: Event, limit: int) -> bool:
+    return isinstance(event, Subscribed) or answer.take(event, limit)  # the first words are in by then
 
 
 class Polls:
@@ -224,7 +240,9 @@ class Polls:
         shared.waiting += 1
         try:
             await asyncio.wait({task}, timeout=timeout)
-            return task.result() if task.done() and not task.cancelled() else shared.answer
+            if task.done() and not task.cancelled():
+                return task.result()
+            return shared.answer.so_far(names, envelope)
         finally:
             shared.waiting -= 1
             if not shared.waiting and not task.done():
@@ -246,6 +264,9 @@ class Polls:
         await self._scope.close()
 
 
+# --- reading history --------------------------------------------------------------------------------------------------
+
+
 async def _read_history(
     hub: Hub,
     names: Sequence[str],
@@ -255,21 +276,53 @@ async def _read_history(
     reverse: bool,
     envelope: bool,
 ) -> Answer:
-    answer = Answer({})
+    """A plain read: of each channel what is kept after the cursor, all together within one limit."""
+    answer = Answer(recovered=None if cursor is None else True)
     for name in names:
-        since = Cursor(unknown=True) if cursor is not None and cursor.unknown else cursor and cursor.get(name)
-        newest = reverse or (last is not None and since is None)
-        page = await hub.history(name, since=since, limit=min(limit, last or limit), reverse=newest)
-        answer.positions[name] = page.position
-        answer.gaps += [page.gap] if page.gap is not None else []
+        if cursor is not None and name not in cursor:  # a channel missing from a cursor starts from now
+            answer.positions[name] = (await hub.history(name, limit=1, reverse=True)).head
+            continue
+        room = max(limit - len(answer.messages), 1)
+        if cursor is None and last is not None and not reverse:
+            _take_page(answer, await _newest(hub, name, min(last, room)), limit)
+            continue
+        page = await hub.history(name, since=cursor, limit=room, reverse=reverse)
+        if page.gap is not None and last is not None:
+            page = await _newest(hub, name, min(last, room), page.gap)
+        _take_page(answer, page, limit)
+    return answer.encode(names, envelope)
+
+
+async def _newest(hub: Hub, name: str, count: int, gap: Gap | None = None) -> History:
+    """The newest *count* messages in their order, after *gap*, which then reaches up to them."""
+    if not count:
+        head = (await hub.history(name, limit=1, reverse=True)).head
+        return History(name, (), head, head, gap and replace(gap, until=head))
+    page = await hub.history(name, limit=count, reverse=True)
+    messages = tuple(reversed(page.messages))
+    if gap is not None:
+        first = messages[0].position if messages else None
+        until = page.head if first is None else Position(first.epoch, first.offset - 1)
+        gap = replace(gap, until=until)
+    return History(name, messages, page.head, page.head, gap)
+
+
+def _take_page(answer: Answer, page: History, limit: int) -> None:
+    """Take in of *page* what there is room for; the position is that of the last message taken."""
+    start = page.messages[0].position if page.messages else page.position
+    answer.positions.setdefault(page.channel, Position(start.epoch, max(start.offset - 1, 0)))
+    if page.gap is not None:
+        answer.take(page.gap, limit)
+    if all(answer.take(message, limit) for message in page.messages):
+        answer.positions[page.channel] = page.position
         answer.more = answer.more or page.more
-        answer.messages += reversed(page.messages) if newest and not reverse else page.messages
-    answer.recovered = None if cursor is None else True
-    return answer.encode(envelope)
 
 
 class _Presence:
-    """Counts a poller with a name while it polls: by user, since each poll is another connection."""
+    """Counts a poller with a name while it polls, each poll as a connection of its own.
+
+    Without a name nobody could tell the next poll from another client's, so nameless pollers are not counted.
+    """
 
     def __init__(self, names: Sequence[str], granted: Sequence[Access]) -> None:
         self._names = names
@@ -277,16 +330,20 @@ class _Presence:
         self._members: dict[str, Member] = {}
 
     async def __aenter__(self) -> None:
-        for name, access in zip(self._names, self._granted, strict=True):
-            rule = current_app.channels.rule(name)
-            if rule is None or not rule.presence:
-                continue
-            member = await member_for("", access)
-            if member.user is not None:
-                self._members[name] = replace(member, id=f"poll:{member.user}")
-                await current_app.hub.enter(name, self._members[name])
+        try:
+            members = await members_for(self._names, self._granted)
+            for name, member in members.items():
+                if member.user is not None:
+                    self._members[name] = member
+                    await current_app.hub.enter(name, member)
+        except BaseException:
+            await self._leave()
+            raise
 
     async def __aexit__(self, *exc: object) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
         grace = current_app.config["PRESENCE_GRACE"]
         for name, member in self._members.items():
             await current_app.hub.leave(name, member.id, grace=grace)
@@ -298,13 +355,14 @@ class _Presence:
 def _respond(answer: Answer, names: Sequence[str]) -> Response:
     rules = [current_app.channels.rule(name) for name in names]
     public = all(rule is not None and rule.public for rule in rules)
+    cursor = answer.cursor(names)
     headers = {
-        "Samovar-Cursor": answer.cursor,
+        "Samovar-Cursor": cursor,
         "Cache-Control": "public, max-age=1" if public else "private, no-store",
     }
     asked = request.headers.get("If-None-Match")
     if public or asked is not None:
-        headers["ETag"] = f'"{answer.cursor}"'
+        headers["ETag"] = f'"{cursor}"'
     if answer.body:
         return Response(answer.body, content_type="application/json", headers=headers)
     return Response(b"", status=204 if asked is None else 304, headers=headers)

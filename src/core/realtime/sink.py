@@ -88,17 +88,22 @@ class Outbound:
             raise self.lane.error()
         try:
             await self._queue(data, len(data))
+        except SlowSubscriber as error:
+            raise WebsocketClosed(codes.SLOW.code, codes.SLOW.reason, "app") from error
         except HubClosed as error:
             raise self.lane.error() from error
 
     async def flush(self) -> None:
-        """Return when everything queued so far has been written, or the connection ended."""
+        """Return when everything queued so far has been written, or the writer has ended the connection."""
         if self.subscription is None or self.lane.state is not LaneState.OPEN:
             return
         try:
             await self._queue(None, 0)
         except (HubClosed, WebsocketClosed):
             return
+        except SlowSubscriber:  # the writer says so to the client
+            if self._writer is not None:
+                await asyncio.wait({self._writer})
 
     async def _queue(self, data: str | bytes | None, size: int) -> None:
         assert self.subscription is not None
@@ -201,6 +206,11 @@ class Outbound:
                 await self._end(codes.RESTART)
         except WebsocketClosed:
             self._interrupt()
+        except (
+            Exception
+        ):  # a bug, in on_gap= say: the client must not wait for what never comes; the scope logs it
+            await self._end(codes.INTERNAL_ERROR)
+            raise
         finally:
             subscription.close()
             for written in self._pending:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
-from contextlib import aclosing
 from typing import Any
 
 from ...broadcast import (
@@ -25,7 +24,6 @@ from ...broadcast import (
     Position,
     Since,
     Subscribed,
-    Subscription,
 )
 from ...errors import BackendUnavailable, HubClosed, SlowSubscriber
 from ...tasks import Scope
@@ -211,47 +209,68 @@ class SourceStream:
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         yield self._prelude
-        async with Scope("event source") as scope:
-            ended = asyncio.Event()
-            self._shutdown.add(ended.set)
-            try:
-                async with aclosing(self._events(scope, ended)) as blocks:
-                    async for block in blocks:
-                        yield block
-            finally:
-                self._shutdown.discard(ended.set)
-
-    async def _events(self, scope: Scope, ended: asyncio.Event) -> AsyncGenerator[bytes, None]:
-        source = aiter(self._source)
-        stop = scope.start(ended.wait(), name="shutdown")
+        slot = _Slot()
+        self._shutdown.add(slot.end)
         try:
-            while True:
-                step = scope.start(_next(source), name="next")
-                while not step.done():
-                    await asyncio.wait(
-                        {step, stop}, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    if stop.done():
-                        return
-                    if not step.done():
-                        yield HEARTBEAT
-                block = step.result()
-                if block is None:
-                    return
-                yield block
+            async with Scope(
+                "event source", on_error=lambda task, error: None
+            ) as scope:  # its error is raised here
+                source = scope.start(slot.fill(self._source), name="source")
+                source.add_done_callback(lambda _: slot.end())
+                async for block in slot.blocks(self._heartbeat):
+                    yield block
+                if source.done():
+                    source.result()
         finally:
-            await scope.close()
+            self._shutdown.discard(slot.end)
+
+
+class _Slot:
+    """Hands blocks over from the one task in which a source runs, so that its time limits and task groups hold across
+    ``yield``; the source goes on when its block was taken."""
+
+    def __init__(self) -> None:
+        self._block: bytes | None = None
+        self._ended = False
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+
+    async def fill(self, source: AsyncIterable[Any]) -> None:
+        """Run *source* to its end."""
+        try:
+            async for event in source:
+                self._block = (
+                    event.encode() if isinstance(event, ServerSentEvent) else ServerSentEvent(event).encode()
+                )
+                self._taken.clear()
+                self._changed.set()
+                await self._taken.wait()
+        finally:
             if isinstance(source, AsyncGenerator):
                 await source.aclose()
 
+    def end(self) -> None:
+        """No more blocks are wanted, or will come."""
+        self._ended = True
+        self._changed.set()
 
-async def _next(source: AsyncIterator[Any]) -> bytes | None:
-    """The next block of *source*, None at its end (StopAsyncIteration cannot leave a task)."""
-    try:
-        event = await anext(source)
-    except StopAsyncIteration:
-        return None
-    return event.encode() if isinstance(event, ServerSentEvent) else ServerSentEvent(event).encode()
+    async def blocks(self, heartbeat: float) -> AsyncGenerator[bytes, None]:
+        """What the source gives, with a heartbeat for every so many seconds without anything."""
+        while True:
+            try:
+                async with asyncio.timeout(heartbeat):
+                    await self._changed.wait()
+            except TimeoutError:
+                yield HEARTBEAT
+                continue
+            block, self._block = self._block, None
+            if not self._ended:
+                self._changed.clear()
+            self._taken.set()
+            if block is not None:
+                yield block
+            elif self._ended:
+                return
 
 
-__all__ = ["ChannelStream", "ServerSentEvent", "SourceStream", "Subscription", "event_stream"]
+__all__ = ["ChannelStream", "ServerSentEvent", "SourceStream", "event_stream"]
