@@ -26,13 +26,10 @@ class CloseCode:
 
 
 NORMAL = CloseCode(1000, "", False)
-GOING_AWAY = CloseCode(1001, "going away", True)
-INVALID_DATA = CloseCode(1007, "text frames hold UTF-8", False)
 POLICY = CloseCode(1008, "policy violation", False)
 TOO_BIG = CloseCode(1009, "message too big", False)
 INTERNAL_ERROR = CloseCode(1011, "internal error", True)
 RESTART = CloseCode(1012, "restarting: come back", True)
-TRY_LATER = CloseCode(1013, "try again later", True)
 SLOW = CloseCode(4008, "too slow: come back and catch up", True)
 GAP = CloseCode(4009, "messages were missed", True)
 BAD_REQUEST = CloseCode(4400, "bad request", False)
@@ -42,13 +39,10 @@ TABLE: dict[int, CloseCode] = {
     row.code: row
     for row in (
         NORMAL,
-        GOING_AWAY,
-        INVALID_DATA,
         POLICY,
         TOO_BIG,
         INTERNAL_ERROR,
         RESTART,
-        TRY_LATER,
         SLOW,
         GAP,
         BAD_REQUEST,

@@ -49,7 +49,6 @@ class Websocket(BaseRequestWebsocket):
         self.inbound = inbound
         self.outbound = outbound
         self.id = connection_id()
-        self._accepting: asyncio.Lock | None = None
         self._iterator: weakref.ref[_Messages] | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._awaits_close = False
