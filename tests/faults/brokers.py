@@ -153,7 +153,7 @@ class VolatileValkey(VolatileRedis):
 
 
 class Local(Broker):
-    """The hub of one host, in a process of its own, behind a unix socket."""
+    """The hub of one host, ``samovar hub``, behind a unix socket."""
 
     notice = BEAT * DEAD_AFTER
 
@@ -167,7 +167,7 @@ class Local(Broker):
         return f"local://{target or self.target}"
 
     def start(self) -> None:
-        self.process = Process([sys.executable, "-m", "tests.faults.localhub", self.url()], log=self.log)
+        self.process = Process([sys.executable, "-m", "samovar", "hub", "--path", self.target], log=self.log)
         self.process.wait_until(self._serves, what="hub that accepts workers")
 
     def _serves(self) -> bool:

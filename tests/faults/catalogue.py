@@ -304,7 +304,7 @@ LOSSY: Mapping[str, Act] = {"wipe": wipe, "evict": evict, "clear": clear}
 
 
 def faults_for(broker: Broker) -> dict[str, Act]:
-    """What can be done to *broker*, by name."""
+    """What is done to *broker* by default: a durable one must come through without a single Gap."""
     match broker:
         case Memory():
             return dict(WORKERS)
@@ -315,13 +315,15 @@ def faults_for(broker: Broker) -> dict[str, Act]:
     return {**BROKER, **NETWORK, **WORKERS, **REDIS}
 
 
+def all_faults_for(broker: Broker) -> dict[str, Act]:
+    """What can be done to *broker* when it is asked for."""
+    return {**faults_for(broker), **(LOSSY if isinstance(broker, Redis) else {})}
+
+
 def promise_for(arena: Arena) -> Promise:
-    """What must hold in a run, whatever of :func:`faults_for` was done."""
-    lost = {"wipe", "clear", "evict"}  # by name, not by backend: they remove data from the most durable store
+    """What must hold in a run, whatever of :func:`all_faults_for` was done."""
+    lost = set(LOSSY)
     if not arena.broker.durable:
         lost |= {"worker kill"} if isinstance(arena.broker, Memory) else {"kill", "restart", "rollback"}
     must = lost - {"evict", "clear"}  # those hit some channels only
-    durable = arena.broker.durable
-    return Promise(
-        durable=durable, gaps=dict.fromkeys(lost, 1), must=frozenset(must), shallow=arena.plan.shallow
-    )
+    return Promise(gaps=dict.fromkeys(lost, 1), must=frozenset(must), shallow=arena.plan.shallow)

@@ -8,8 +8,8 @@ Pure. The rules, for each subscriber in each channel:
 - a first word with ``recovered: false`` is followed by a Gap, and a cursor that never was one is never recovered;
 - when all is quiet it stands at the channel's head.
 
-And for all together: one position has one id, whoever saw it; one id has one position (unless a store that is not
-durable lost its memory in between, which a Gap tells); a rejected id is never seen, an unknown one at most once; the
+And for all together: one position has one id, whoever saw it; one id has one position (unless the store lost its memory
+in between, which a Gap tells); a rejected id is never seen, an unknown one at most once; the
 broker's head is not behind what it acknowledged; a stream has no more Gaps than the faults explain.
 """
 
@@ -48,13 +48,11 @@ class Promise:
     """What the backend of a run promises.
 
     Args:
-        durable: a restart of the broker loses nothing.
         gaps: fault → how many Gaps one of it may cause in each stream; None: any number. Not named: 0.
         must: faults after which every stream that lived through one has a Gap ``reset``.
         shallow: channels that keep so little that being slow, or away, costs a Gap.
     """
 
-    durable: bool = True
     gaps: Mapping[str, int | None] = field(default_factory=dict)
     must: frozenset[str] = frozenset()
     shallow: frozenset[str] = frozenset()
@@ -309,11 +307,15 @@ class Checker:
             kind, words = "disorder", f"after {at[0]}:{at[1]}"
         self._breach(kind, entry.t, stream, entry.channel, place, words)
 
+    def _forgot(self) -> bool:
+        """The store lost its memory at least once: a publish whose answer was lost with it may be in twice."""
+        return any(fault.name in self.promise.gaps for fault in self.faults)
+
     def _judge_repeat(self, stream: Stream, entry: Got, place: Place) -> None:
         """An id comes once; after a loss of the store's memory, which was told, its retry may come again."""
         places = stream.seen[entry.id]
         if places:
-            if self.promise.durable or any(place[0] == before[0] for before in places):
+            if not self._forgot() or any(place[0] == before[0] for before in places):
                 self._breach(
                     "duplicate", entry.t, stream, entry.channel, place, f"{entry.id}, also at {places[0]}"
                 )
@@ -347,7 +349,7 @@ class Checker:
         result = fate.result
         setattr(self.report, result, getattr(self.report, result) + 1)
         epochs = Counter(epoch for epoch, _ in fate.places)
-        if any(count > 1 for count in epochs.values()) or (self.promise.durable and len(fate.places) > 1):
+        if any(count > 1 for count in epochs.values()) or (len(fate.places) > 1 and not self._forgot()):
             words = f"{fate.id} was acknowledged at {sorted(fate.places)}"
             self._breach("duplicate", fate.begun, None, fate.channel, None, words)
         head = self.heads.get(fate.channel)

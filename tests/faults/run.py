@@ -22,7 +22,7 @@ from typing import Any
 
 from ..services import Missing
 from .brokers import Local, Memory, Redis, Valkey, VolatileRedis, VolatileValkey
-from .catalogue import Act, faults_for
+from .catalogue import Act, all_faults_for, faults_for
 from .figures import Figures
 from .ordeal import Verdict, endure
 from .plan import Plan
@@ -74,7 +74,7 @@ def plan_of(options: argparse.Namespace, seed: int) -> Plan:
 
 
 def chosen(known: dict[str, Act], names: str) -> dict[str, Act]:
-    """Those that were asked for; all without.
+    """Those that were asked for.
 
     Raises:
         SystemExit: one is unknown.
@@ -84,7 +84,7 @@ def chosen(known: dict[str, Act], names: str) -> dict[str, Act]:
         raise SystemExit(
             f"no fault of this backend: {', '.join(sorted(unknown))}; there are {', '.join(known)}"
         )
-    return {name: known[name] for name in asked} or known
+    return {name: known[name] for name in asked}
 
 
 async def run(options: argparse.Namespace, seed: int, folder: Path) -> Verdict:
@@ -97,16 +97,16 @@ async def run(options: argparse.Namespace, seed: int, folder: Path) -> Verdict:
         broker = kind(folder, heartbeat=options.heartbeat) if redis else kind(folder)
         if isinstance(broker, Redis) and clocks is not None:
             broker.preload(clocks.env("broker"))
-        faults = faults_for(broker)
-        faults |= {} if disk is None else {"full disk": disk.fill}
-        faults |= {} if clocks is None else {"clock": clocks.jump}
+        more: dict[str, Act] = {} if disk is None else {"full disk": disk.fill}
+        more |= {} if clocks is None else {"clock": clocks.jump}
         return await endure(
             broker,
             plan_of(options, seed),
             folder,
             seed=seed,
             enough=lambda arena, _: arena.tail.acked >= options.messages,
-            faults=chosen(faults, options.faults),
+            faults=chosen({**all_faults_for(broker), **more}, options.faults)
+            or {**faults_for(broker), **more},
             pace=options.pace,
             env=None if clocks is None else clocks.env("workers"),
         )

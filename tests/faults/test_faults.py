@@ -12,7 +12,7 @@ import pytest
 
 from .arena import Arena
 from .brokers import Broker, Local, Memory, Redis, Valkey, VolatileRedis
-from .catalogue import faults_for, promise_for
+from .catalogue import LOSSY, faults_for, promise_for
 from .checker import Promise
 from .figures import measure
 from .ordeal import endure
@@ -60,6 +60,19 @@ async def test_nothing_is_lost_in_silence_under_any_fault(broker: Broker, tmp_pa
     assert set(verdict.figures.faults) == set(faults)
     assert verdict.report.acked > 50 * len(faults) and verdict.report.received > verdict.report.acked
     assert verdict.report.resumed["own True"] > len(faults)
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+async def test_data_that_somebody_removes_from_a_durable_store_are_a_gap(
+    broker: Broker, tmp_path: Path
+) -> None:
+    plan = Plan(run=tmp_path.name, seed=SEED, rate=40.0)
+    verdict = await endure(
+        broker, plan, tmp_path, seed=SEED, enough=lambda _, done: done >= 2 * len(LOSSY), faults=dict(LOSSY)
+    )
+    assert not verdict.words, verdict.words
+    assert verdict.figures.gaps["reset"]["wipe"] > 0
 
 
 @pytest.mark.limit(120)

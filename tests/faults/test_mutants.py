@@ -29,7 +29,7 @@ from .plan import Plan
 from .relay import Relay
 from .stage import RULES, Stage
 
-VOLATILE = Promise(durable=False, gaps={"rollback": 1}, must=frozenset({"rollback"}))
+VOLATILE = Promise(gaps={"rollback": 1}, must=frozenset({"rollback"}))
 twins = pytest.mark.parametrize("mutated", [False, True], ids=["twin", "mutant"])
 
 
