@@ -131,7 +131,7 @@ class Hub:
             clock=clock,
         )
         self._members = Members(
-            self.backend, self._channels, self._publish_presence, lease=lease, clock=clock
+            self.backend, self._channels, self._publish_presence, json=self.json, lease=lease, clock=clock
         )
         self.backend.bind(self._channels)
         for rule in channels:
@@ -609,6 +609,7 @@ class Hub:
 
         Raises:
             InvalidChannel, UnsupportedByBackend: see :meth:`presence`.
+            InvalidPayload: what it shows is not JSON.
         """
         self._check_presence(channel)
         await self._members.enter(channel, member)

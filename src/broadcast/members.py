@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from ..errors import BackendUnavailable, PublishError
+from ..errors import BackendUnavailable, InvalidPayload, PublishError
 from .backend import Backend
 from .channels import Channels
+from .codec import JSONCodec, payload
 from .message import Member
 from .names import presence_channel
 from .presence import Attendance
@@ -31,6 +33,7 @@ class Members:
         backend: keeps the leases.
         channels: runs the timer.
         publish: tells joins and leaves.
+        json: encodes what members show.
         lease: seconds a member outlives the worker that renews it.
         clock: seconds of a clock that does not go back.
     """
@@ -41,18 +44,25 @@ class Members:
         channels: Channels,
         publish: Callable[[str, Any], Awaitable[object]],
         *,
+        json: JSONCodec,
         lease: float,
         clock: Callable[[], float],
     ) -> None:
         self._backend = backend
         self._channels = channels
         self._publish = publish
+        self._json = json
         self._attendance = Attendance(lease=lease, clock=clock)
         self._timer: asyncio.TimerHandle | None = None
         self.lease = lease
 
     async def enter(self, channel: str, member: Member) -> None:
-        """Enter *member* and keep it there until it leaves."""
+        """Enter *member* and keep it there until it leaves.
+
+        Raises:
+            InvalidPayload: what it shows is not JSON.
+        """
+        member = self._told_as(member)
         self._attendance.enter(channel, member)
         self._tick_later()
         try:
@@ -126,12 +136,22 @@ class Members:
             await self.tick()
         except BackendUnavailable as error:
             logger.info("presence waits for the broker: %s", error)
-        if self._attendance or self._channels.presence_watched():
-            self._tick_later()
+        finally:  # whatever happened: without the next tick everybody's lease would end
+            if self._attendance or self._channels.presence_watched():
+                self._tick_later()
 
     def watch(self) -> None:
         """Somebody follows joins and leaves: sweep now and then even if nobody is here."""
         self._tick_later()
+
+    def _told_as(self, member: Member) -> Member:
+        """*member* as others will read it: what cannot be told would keep everybody from being renewed.
+
+        Raises:
+            InvalidPayload: what it shows is not JSON.
+        """
+        _, told = payload([member.id, member.user, member.info], self._json)
+        return member if member.info is None else replace(member, info=self._json.loads(told)[2])
 
     async def _tell(self, event: Literal["join", "leave"], channel: str, members: Sequence[Member]) -> None:
         """Publish joins or leaves; the roster holds what is true, so one that cannot be told is only logged."""
@@ -139,7 +159,7 @@ class Members:
             said = {"event": event, "member": {"id": member.id, "user": member.user, "info": member.info}}
             try:
                 await self._publish(presence_channel(channel), said)
-            except PublishError as error:
+            except (PublishError, InvalidPayload) as error:
                 logger.warning(
                     "the %s of %s in %s may not have been told: %s", event, member.id, channel, error
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from samovar.backends.memory import Broker, MemoryBackend
 from samovar.broadcast import ChannelRule, Hub, Member, Message, Subscription, presence_channel
 from samovar.broadcast.presence import Attendance, Roster
-from samovar.errors import HubClosed, InvalidChannel
+from samovar.errors import HubClosed, InvalidChannel, InvalidPayload
 
 from .faulty import Clock, FaultyBackend
 
@@ -227,6 +228,39 @@ async def test_leaving_without_grace_is_told_at_once() -> None:
         await hub.leave("room", "m", grace=0)
         await hub.leave("room", "never entered")
         assert await watcher.events(timeout=0) == []
+
+
+@pytest.mark.parametrize("info", [{"x": {1, 2}}, float("nan"), "\ud800"], ids=["set", "nan", "surrogate"])
+async def test_what_cannot_be_told_does_not_enter(info: Any) -> None:
+    async with Hub() as hub, hub.subscribe(presence_channel("room")) as watcher:
+        await hub.enter("room", PHONE)
+        with pytest.raises(InvalidPayload):
+            await hub.enter("room", Member("bad", "bob", info))
+        await hub.leave("room", "bad", grace=0)
+        await hub.sweep()
+        assert await hub.presence("room") == [PHONE]
+        told = await watcher.events() + await watcher.events(timeout=0)
+        assert [e.data["member"]["id"] for e in told if isinstance(e, Message)] == ["phone"]
+
+
+async def test_a_member_is_shown_as_it_was_when_it_entered() -> None:
+    async with Hub() as hub:
+        info = {"name": "Ann", "tags": ("a", "b")}
+        await hub.enter("room", Member("m", "ann", info))
+        info["name"] = "Bob"
+        assert [member.info for member in await hub.presence("room")] == [{"name": "Ann", "tags": ["a", "b"]}]
+
+
+async def test_presence_goes_on_after_a_failure() -> None:
+    link = FaultyBackend()
+    async with Hub(link, lease=0.1) as hub:
+        await hub.enter("room", GUEST)
+        link.fail["touch"] = [ValueError("a broker that talks nonsense")]
+        before = link.count("touch")
+        async with asyncio.timeout(5):
+            while link.count("touch") < before + 3:
+                await hub._channels._looking.wait(0.01)
+        assert await hub.presence("room") == [GUEST]
 
 
 async def test_nobody_writes_on_a_presence_channel() -> None:
