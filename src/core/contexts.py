@@ -261,10 +261,18 @@ class Contexts(Urls):
 
     def log_exception(self, error: BaseException) -> None:
         """Log an exception with its traceback and the request it happened in."""
+        self.logger.error("exception%s", self._whereabouts(), exc_info=error)
+
+    def _whereabouts(self) -> str:
+        """Where the current context is, for a log: `` in GET '/path'``; empty where nothing is known."""
         context = current_context()
-        connection = None if context is None else context.connection
-        where = "" if connection is None else f" in {connection.method} {connection.path!r}"
-        self.logger.error("exception%s", where, exc_info=error)
+        if context is None:
+            return ""
+        if context.request is not None:
+            return f" in {context.request.method} {context.request.path!r}"
+        if context.websocket is not None:
+            return f" in websocket {context.websocket.path!r}"
+        return f" in {context.errand}" if context.errand else ""
 
     def should_ignore_error(self, error: BaseException | None) -> bool:
         """Kept for Flask's sake; teardown does not ask it."""

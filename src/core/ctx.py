@@ -75,6 +75,9 @@ class Context:
         app: the app.
         request: the request, if it is one's.
         websocket: the websocket, if it is one's.
+
+    Attributes:
+        errand: what runs in a bare app context, in a log's words, such as ``background task 'tick'``.
     """
 
     __slots__ = (
@@ -86,6 +89,7 @@ class Context:
         "_token",
         "after",
         "app",
+        "errand",
         "error",
         "flashes",
         "request",
@@ -100,6 +104,7 @@ class Context:
         self.route: Route | None = None
         self.after: list[Callable[..., Any]] | None = None
         self.error: BaseException | None = None
+        self.errand = ""
         self.flashes: list[tuple[str, str]] | None = None
         self._g: Any = None
         self._session: Any = None

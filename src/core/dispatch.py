@@ -29,7 +29,6 @@ from ..errors import (
     BackendUnavailable,
     InvalidChannel,
     InvalidCursor,
-    InvalidPayload,
     MessageTooLarge,
     PublishError,
     WebsocketClosed,
@@ -55,12 +54,12 @@ from .wrappers.request import Request
 from .wrappers.response import Response
 from .wrappers.websocket import Websocket
 
-# What the broadcast layer refuses on a client's account is the client's mistake; what the broker fails is 503.
+# What the broadcast layer refuses on a client's account is the client's mistake; what the broker fails is 503. What
+# cannot be published at all (InvalidPayload) was made by the view: 500, as for any error.
 _BROADCAST_ERRORS: tuple[tuple[type[Exception], type[HTTPException]], ...] = (
     (MessageTooLarge, RequestEntityTooLarge),
     (PublishError, ServiceUnavailable),
     (BackendUnavailable, ServiceUnavailable),
-    (InvalidPayload, BadRequest),
     (InvalidChannel, BadRequest),
     (InvalidCursor, BadRequest),
 )
@@ -160,6 +159,7 @@ class Dispatch(Contexts):
             result, status, headers = _unpacked(result)
         response = await self._response_of(result)
         if status is not None:
+            _check_status(status)
             if isinstance(status, int):
                 response.status_code = status
             else:
@@ -220,9 +220,13 @@ class Dispatch(Contexts):
         if context.after is not None:
             for func in context.after:
                 response = await self.ensure_async(func)(response)
+                if not isinstance(response, Response):
+                    raise TypeError(_no_response_from("after_this_request", func, response))
         if route is not None:
             for hook in route.after:
                 response = await hook(response)
+                if not isinstance(response, Response):
+                    raise TypeError(_no_response_from("after_request", hook, response))
         opened = context._session  # not .session, which would open it
         if opened is not None and not self.session_interface.is_null_session(opened):
             await self.session_interface.save_session(self._whole, opened, response)
@@ -279,7 +283,7 @@ class Dispatch(Contexts):
             return await handler(error)
         for kind, http_error in _BROADCAST_ERRORS:
             if isinstance(error, kind):
-                self.logger.warning("%s: %s", type(error).__name__, error)
+                self.logger.warning("%s%s: %s", type(error).__name__, self._whereabouts(), error)
                 return await self.handle_http_exception(http_error(str(error)))
         raise error
 
@@ -413,10 +417,12 @@ class Dispatch(Contexts):
         context = context or required_context()
         if context.after is not None:
             for func in context.after:
-                response = await self.ensure_async(func)(response)
+                response = _kept(
+                    "after_this_websocket", func, response, await self.ensure_async(func)(response)
+                )
         if context.route is not None:
             for hook in context.route.after_websocket:
-                response = await hook(response)
+                response = _kept("after_websocket", hook, response, await hook(response))
         opened = context.opened_session
         if opened is not None and not self.session_interface.is_null_session(opened):
             await self.session_interface.save_session(self._whole, opened, response)
@@ -460,9 +466,47 @@ def _converted(value: SansIOResponse, response_class: type[Response]) -> Respons
     return response_class(body, value.status, value.headers)
 
 
-def _not_a_response(value: Any, context: Context | None) -> str:
+def _check_status(status: Any) -> None:
+    """Complain about a status that no response can have (RFC 9110, 15: 100 to 599).
+
+    Raises:
+        TypeError, ValueError: it is no number or text, or not such a one.
+    """
+    if not isinstance(status, int | str):
+        raise TypeError(
+            f"{_view_of(current_context())} returned a {type(status).__name__} as status: {_STATUS}"
+        )
+    number = status if isinstance(status, int) else status.partition(" ")[0]
+    if not (str(number).isdecimal() and 100 <= int(number) <= 599):
+        raise ValueError(f"{_view_of(current_context())} returned the status {status!r:.80}: {_STATUS}")
+
+
+_STATUS = "it is a number from 100 to 599, or such a number and a phrase, as '404 Not Found'"
+
+
+def _kept(kind: str, func: Any, before: Response | None, after: Any) -> Response | None:
+    """The response that a hook of a websocket gave back; most often there is none, before or after.
+
+    Raises:
+        TypeError: it lost the one there was, or gave something else.
+    """
+    if isinstance(after, Response) or (after is None and before is None):
+        return after
+    raise TypeError(_no_response_from(kind, func, after))
+
+
+def _no_response_from(kind: str, func: Any, value: Any) -> str:
+    what = "None" if value is None else type(value).__name__
+    return f"{kind} function {getattr(func, '__name__', func)!r} returned {what}: return the response"
+
+
+def _view_of(context: Context | None) -> str:
     endpoint = context.connection.endpoint if context is not None and context.connection is not None else None
-    who = f"the view of {endpoint!r}" if endpoint else "a view"
+    return f"the view of {endpoint!r}" if endpoint else "a view"
+
+
+def _not_a_response(value: Any, context: Context | None) -> str:
+    who = _view_of(context)
     if value is None:
         return f"{who} returned None: it may have ended without a return"
     if inspect.iscoroutine(value):

@@ -49,8 +49,13 @@ class _Proxy:
         context = _get(None)
         target = None if context is None else self._of(context)
         if target is None:
-            raise ContextError(f"{self._slot!r} was used outside its context: {self._help}")
+            help = self._help if context is None else self._help_in(context)
+            raise ContextError(f"{self._slot!r} was used outside its context: {help}")
         return target
+
+    def _help_in(self, context: Context) -> str:
+        """What to do in a context that has no such object."""
+        return self._help
 
     def _of(self, context: Context) -> Any:
         return getattr(context, self._slot)
@@ -193,11 +198,17 @@ class _RequestProxy(_Proxy):
     __slots__ = ()
     _slot = "request"
 
+    def _help_in(self, context: Context) -> str:
+        return self._help if context.websocket is None else "in a websocket's handler use 'websocket'"
+
 
 class _WebsocketProxy(_Proxy):
     __slots__ = ()
     _slot = "websocket"
     _help = "call it in a websocket's handler"
+
+    def _help_in(self, context: Context) -> str:
+        return self._help if context.request is None else "a view of plain HTTP has 'request'"
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return aiter(self._get_current_object())

@@ -18,6 +18,7 @@ from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule, RuleFactory
 from werkzeug.routing import BuildError as BuildError
 from werkzeug.routing import RequestRedirect as RequestRedirect
 from werkzeug.routing import RoutingException as RoutingException
+from werkzeug.routing import WebsocketMismatch as WebsocketMismatch
 from werkzeug.routing.converters import IntegerConverter, PathConverter, UnicodeConverter
 
 
@@ -380,6 +381,10 @@ def _leaf_at(state: _State, method: str) -> _Leaf | None:
     return None
 
 
+_ONLY_A_WEBSOCKET = "This address is a websocket's: it takes a websocket handshake, not a plain request."
+_NOT_A_WEBSOCKET = "This address takes plain HTTP requests: there is no websocket here."
+
+
 class Router:
     """Finds the route of a request: the fast matchers first, then Werkzeug's map.
 
@@ -418,7 +423,10 @@ class Router:
         Raises:
             HTTPException: 404, 405, 400 (only the other kind of rule is there) or a redirect.
         """
-        rule, values = adapter.match(return_rule=True, websocket=websocket)
+        try:
+            rule, values = adapter.match(return_rule=True, websocket=websocket)
+        except WebsocketMismatch:
+            raise WebsocketMismatch(_NOT_A_WEBSOCKET if websocket else _ONLY_A_WEBSOCKET) from None
         return self.route(rule), dict(values) or None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -17,12 +18,15 @@ from samovar import (
     abort,
     after_this_request,
     g,
+    hub,
     make_response,
     redirect,
     request,
+    websocket,
 )
 from samovar.core.sessions import SessionInterface
-from samovar.errors import InvalidPayload, MessageTooLarge, PublishRejected, PublishUnknown
+from samovar.core.testing import WebsocketResponseError
+from samovar.errors import InvalidChannel, InvalidCursor, MessageTooLarge, PublishRejected, PublishUnknown
 
 from .wire import Wire
 
@@ -394,15 +398,108 @@ async def test_errors_in_error_handlers_and_after_hooks_still_answer(app: Samova
         (MessageTooLarge("big"), 413),
         (PublishRejected("busy"), 503),
         (PublishUnknown("lost", id="x"), 503),
-        (InvalidPayload("NaN"), 400),
+        (InvalidChannel("a b"), 400),
+        (InvalidCursor("x"), 400),
     ],
 )
-async def test_what_the_hub_refuses_is_no_500(app: Samovar, error: Exception, status: int) -> None:
+async def test_what_the_hub_refuses_is_no_500(
+    app: Samovar, error: Exception, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     @app.get("/")
     async def index() -> str:
         raise error
 
     assert (await app.test_client().get("/")).status_code == status
+    assert f"{type(error).__name__} in GET '/'" in caplog.text
+
+
+@pytest.mark.parametrize("data", [object(), {1}, float("nan")])
+async def test_what_cannot_be_published_is_the_views_mistake(
+    app: Samovar, data: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.post("/")
+    async def publish() -> str:
+        await hub.publish("a", data)
+        return ""
+
+    response = await app.test_client().post("/")
+    assert response.status_code == 500 and "JSON" not in await response.get_data(as_text=True)
+    assert "cannot be published" in caplog.text and "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("register", ["after_request", "after_this_request"])
+async def test_an_after_hook_that_loses_the_response_is_named(
+    app: Samovar, register: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forgetful(response: Response) -> None:
+        pass
+
+    @app.get("/")
+    async def index() -> str:
+        if register == "after_this_request":
+            after_this_request(forgetful)
+        return "x"
+
+    if register == "after_request":
+        app.after_request(forgetful)
+    assert (await app.test_client().get("/")).status_code == 500
+    assert f"{register} function 'forgetful' returned None: return the response" in caplog.text
+
+
+async def test_an_after_websocket_hook_may_only_keep_none(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forgetful(response: Response | None) -> None:
+        pass
+
+    app.after_websocket(forgetful)
+
+    @app.websocket("/<how>")
+    async def socket(how: str) -> Any:
+        if how == "refuse":
+            return "no", 403
+        await websocket.send("hello")
+        return None
+
+    async with app.test_client().websocket("/accept") as ws:
+        assert await ws.receive() == "hello"
+    assert not caplog.records
+    with pytest.raises(WebsocketResponseError):
+        async with app.test_client().websocket("/refuse") as ws:
+            await ws.receive()
+    assert "after_websocket function 'forgetful' returned None" in caplog.text
+    assert "in websocket '/refuse'" in caplog.text
+
+
+@pytest.mark.parametrize("status", ["nope", 999, 0, -1, "999 Strange", "", 2.5, True])
+async def test_a_status_that_none_is_names_the_view(
+    app: Samovar, status: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.add_url_rule("/", "strange", lambda: ("x", status))
+    assert (await app.test_client().get("/")).status_code == 500
+    assert "the view of 'strange' returned" in caplog.text and "'404 Not Found'" in caplog.text
+
+
+@pytest.mark.parametrize("status", [404, "404", "404 Not Found", HTTPStatus.NOT_FOUND])
+async def test_a_status_is_a_number_or_text(app: Samovar, status: Any) -> None:
+    app.add_url_rule("/", "index", lambda: ("x", status))
+    assert (await app.test_client().get("/")).status_code == 404
+
+
+async def test_the_wrong_kind_of_request_is_told_which_is_right(app: Samovar) -> None:
+    app.add_url_rule("/page", "page", lambda: "x")
+
+    @app.websocket("/ws")
+    async def socket() -> None:
+        pass
+
+    response = await app.test_client().get("/ws")
+    assert response.status_code == 400 and "websocket handshake" in await response.get_data(as_text=True)
+    with pytest.raises(WebsocketResponseError) as refused:
+        async with app.test_client().websocket("/page") as ws:
+            await ws.receive()
+    body = await refused.value.response.get_data(as_text=True)
+    assert refused.value.response.status_code == 400 and "plain HTTP" in body
 
 
 async def test_abort_with_code_description_and_response(app: Samovar) -> None:

@@ -225,3 +225,23 @@ async def test_page_load_cursors_are_kept_for_the_request(app: Samovar) -> None:
         assert context is not None
         context.cursors["a"] = "1:2"
         assert context.cursors == {"a": "1:2"}
+
+
+async def test_the_wrong_one_of_request_and_websocket_names_the_right_one() -> None:
+    app = Samovar(__name__, static_folder=None)
+
+    @app.get("/page")
+    async def page() -> str:
+        with pytest.raises(ContextError, match="plain HTTP has 'request'"):
+            _ = websocket.path
+        return "page"
+
+    @app.websocket("/ws")
+    async def socket() -> None:
+        with pytest.raises(ContextError, match="in a websocket's handler use 'websocket'"):
+            _ = request.args
+        await websocket.send("socket")
+
+    assert await (await app.test_client().get("/page")).get_data() == b"page"
+    async with app.test_client().websocket("/ws") as ws:
+        assert await ws.receive() == "socket"
