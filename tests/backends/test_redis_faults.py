@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from samovar.broadcast import ChannelRule, Hub, Member, State, open_backend
+from samovar.broadcast import ChannelRule, Hub, Member, Retention, State, open_backend
 from samovar.errors import BackendUnavailable, PublishError, PublishRejected
 
 from ..support.hubs import got, nothing_more, short, up
@@ -21,6 +21,7 @@ from ..support.until import until
 
 Start = Callable[..., RedisServer]
 StartProxy = Callable[[int], Awaitable[Proxy]]
+TYPING = ChannelRule("typing", history=0)
 BIG = ChannelRule("big", history=1000, max_bytes=64 << 20)
 
 
@@ -119,6 +120,57 @@ async def test_a_stale_snapshot_is_a_gap_even_when_its_offsets_have_been_passed(
                 assert messages.recovered["c"] is False
                 assert await got(messages, 21) == ["!reset", *(f"new {n}" for n in range(20))]
             assert not (await hub.history("c", since=cursor)).recovered
+
+
+async def test_a_durable_store_that_went_back_is_fenced_by_who_saw_more(
+    start_redis: Start, tcp_proxy: StartProxy, tmp_path: Path
+) -> None:
+    server = start_redis(keep="aof")
+    proxy = await tcp_proxy(server.port)
+    async with (
+        up(server.url("durable=1"), channels=[TYPING]) as other,
+        up(server.url("durable=1", port=proxy.port), channels=[TYPING]) as witness,
+        witness.subscribe("c", "quiet", "typing") as messages,
+    ):
+        await other.publish("quiet", "q")
+        await witness.publish("typing", "…")
+        for n in range(5):
+            await other.publish("c", n)
+        server.copy_data(tmp_path / "backup")
+        for n in range(5, 10):
+            await witness.publish("c", n)
+        seen = [await anext(messages) for _ in range(12)]
+        assert [short(event) for event in seen if event.channel == "c"] == list(range(10))
+        cursor = await witness.cursor("c")
+        proxy.refuse()
+        proxy.cut()
+        server.kill()
+        server.restore_data(tmp_path / "backup")
+        server.start()
+        for n in range(8):  # past what the witness saw: its offsets are given a second time
+            await other.publish("c", f"new {n}", id=f"new{n}")
+        assert (await other.history("c", since=cursor)).recovered  # nobody who could know has spoken yet
+        proxy.restore()
+        await is_up(witness, 1)
+        assert await got(messages, 1) == ["!reset"]
+        assert not (await other.history("c", since=cursor)).recovered
+        await other.publish("quiet", "goes on")
+        assert await got(messages, 1) == ["goes on"]
+        await nothing_more(other, "c", messages)
+
+
+async def test_a_durable_store_that_is_merely_restarted_is_not_fenced(start_redis: Start) -> None:
+    server = start_redis(keep="aof")
+    async with up(server.url("durable=1")) as hub, hub.subscribe("a", "b", "none", "gone") as messages:
+        keep = {"b": Retention(2), "none": Retention(0), "gone": Retention(seconds=0.02)}
+        for n in range(6):
+            for channel in ("a", "b", "none", "gone"):
+                await hub.backend.publish(channel, b"%d" % n, id=f"{channel}{n}", retention=keep.get(channel))
+        before = {channel: await hub.cursor(channel) for channel in ("a", "b", "none", "gone")}
+        server.restart()
+        await is_up(hub, 1)
+        assert {channel: await hub.cursor(channel) for channel in before} == before
+        assert "reset" not in hub.counters.gaps and messages.channels == ("a", "b", "none", "gone")
 
 
 async def test_a_worker_that_was_away_during_a_restart_sees_the_gap(

@@ -20,7 +20,8 @@ Keep: TypeAlias = Literal["nothing", "rdb", "aof"]
 KEEP: Mapping[Keep, Sequence[str]] = {
     "nothing": ("--save", "", "--appendonly", "no"),
     "rdb": ("--save", "3600", "1", "--appendonly", "no"),  # saved by SAVE, or at SIGTERM
-    "aof": ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
+    # With everysec a kill may lose what was acknowledged while an fsync was under way.
+    "aof": ("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
 }
 
 
@@ -120,6 +121,17 @@ class RedisServer:
         for name in ("dump.rdb", "appendonlydir", "appendonly.aof"):
             path = self.folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def copy_data(self, folder: Path) -> None:
+        """Copy what it has on disk now, as a backup would."""
+        self.call("BGREWRITEAOF")
+        self.wait_for("aof_rewrite_in_progress", "0")
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("log", "out", "*.sock"))
+
+    def restore_data(self, folder: Path) -> None:
+        """Put a copy back in place of its data; not while it runs."""
+        self.wipe()
+        shutil.copytree(folder, self.folder, dirs_exist_ok=True)
 
     def close(self) -> None:
         """End it, and give its port back; idempotent."""

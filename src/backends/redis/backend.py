@@ -32,7 +32,7 @@ from .reading import (
     write_member,
 )
 from .refusal import Kind, refusal
-from .scripts import CLEAR, CREATE, LEAVE, PUBLISH, TOUCH, VERSION_BIAS, Script, publishing
+from .scripts import CLEAR, CREATE, LEAVE, PUBLISH, TOUCH, VERSION_BIAS, Script, clearing, publishing
 from .session import Session, is_forgotten
 
 Burst: TypeAlias = Sequence[tuple[str, bytes, str, Retention | None]]
@@ -51,9 +51,9 @@ class RedisBackend(Backend):
 
     - ``prefix=samovar``: what all keys and pub/sub channels begin with; give each app on a shared server its own
     - ``durable=0``: 1 declares that the server keeps what it acknowledged over a restart: a single server with
-      ``appendonly yes``. Then a restart loses nothing. Otherwise every restart or failover is a Gap("reset"), and
-      history begins anew, since no one can tell what is missing. Never declare it for a server with failover:
-      replication is asynchronous.
+      ``appendonly yes`` and ``appendfsync always``. Then a restart loses nothing. Otherwise every restart or failover
+      is a Gap("reset"), and history begins anew, since no one can tell what is missing. Never declare it for a server
+      with failover: replication is asynchronous.
     - ``connect_timeout=2``: seconds a connection may take
     - ``heartbeat=2``: seconds of silence before the server is asked for a sign of life; dead after as many again
     - ``probe=15``: seconds between two messages to ourselves, by the road of all others
@@ -142,6 +142,8 @@ class RedisBackend(Backend):
             raise self._rejected(reply, id)
         self._keeper.note(None)
         duplicate, position = read_accepted(reply)
+        if not duplicate and not session.suffix:
+            self._keeper.witness.saw(channel, position.epoch, position.offset, envelope)
         return Accepted(position, duplicate)
 
     def _publishing(
@@ -212,7 +214,12 @@ class RedisBackend(Backend):
             if len(errors) < len(replies):
                 raise PublishUnknown(f"{len(errors)} of {len(replies)} records: {rejected}", id=id)
             raise rejected
-        return [Accepted(position, duplicate) for duplicate, position in map(read_accepted, replies)]
+        accepted = [Accepted(position, duplicate) for duplicate, position in map(read_accepted, replies)]
+        if not session.suffix:
+            for (channel, envelope, _, _), one in zip(burst, accepted, strict=True):
+                if one.position is not None and not one.duplicate:
+                    self._keeper.witness.saw(channel, one.position.epoch, one.position.offset, envelope)
+        return accepted
 
     # --- calls that are no publish ----------------------------------------------------------------------------------
 
@@ -348,15 +355,14 @@ class RedisBackend(Backend):
     async def clear(self, channel: str) -> Position:
         """See the contract; who is attached learns it by the way of messages."""
         session = await self._keeper.current()
-        of = self._keys.of
-        (epoch,) = await self._script(
-            session,
-            CLEAR,
-            [
-                2, of(channel, "meta"), of(channel, "log"),
-                self._keys.topic(channel), session.server.run_id, session.suffix, new_epoch(), self._outlive,
-            ],
-        )  # fmt: skip
+        call = clearing(
+            self._keys,
+            channel,
+            run_id=session.server.run_id,
+            suffix=session.suffix,
+            outlive=self._outlive,
+        )
+        (epoch,) = await self._script(session, CLEAR, call)
         return Position(epoch.decode(), 0)
 
     # --- presence ---------------------------------------------------------------------------------------------------

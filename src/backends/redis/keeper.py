@@ -16,7 +16,7 @@ import logging
 import random
 import secrets
 import ssl
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NoReturn
 
 from ...broadcast.backend import Health, Receiver, Record, Retention, State
@@ -25,16 +25,20 @@ from ...broadcast.retry import Signal, delays
 from ...errors import BackendUnavailable
 from .link import Lost, Reply, ReplyError
 from .options import Options
-from .reading import Keys, read_message
+from .reading import Keys, milliseconds, read_message
 from .refusal import Kind, Refusal, refusal
-from .scripts import publishing
+from .scripts import CLEAR, clearing, publishing
 from .session import Session, Unusable
+from .witness import Seen, Witness, questions, went_back
 
 LATEST = (
     0.3  # seconds, at most, between two attempts to connect: an outage ends with the broker's, not long after
 )
 LATEST_UNUSABLE = 2.0  # where somebody has to change something first
 CALM = 5.0  # seconds a session lasts, after which the next loss is a new trouble and not the same
+TESTIFYING = 10.0  # seconds for holding what we saw against the store
+AT_ONCE = 500  # channels of which it is asked in one go
+MAX_TOLD = 20  # causes that are logged in one trouble
 PROBE = Retention(messages=0, seconds=1, bytes=0)
 PROBE_OUTLIVE = 60_000  # milliseconds the channel of the probe is remembered
 
@@ -56,6 +60,8 @@ class Keeper:
         """The reason of having no session."""
         self.foreign = 0
         """Messages on our pub/sub channels that none of us sent."""
+        self.witness = Witness()
+        self._run_id = ""  # of the server of the session before
         self._keys = keys
         self._wanted: dict[bytes, str] = {}
         self._receiver: Receiver | None = None
@@ -63,8 +69,9 @@ class Keeper:
         self._generation = 0
         self._attempted = False
         self._attempt = Signal()
-        self._told = ""
+        self._told: set[str] = set()
         self._refused: Refusal | None = None
+        self._elsewhere = ""  # why this session leads to the wrong server
         self._lag: float | None = None
         self._probe = f"?{secrets.token_urlsafe(9)}"  # no user's channel begins so
         self._probe_topic = keys.topic(self._probe).encode()
@@ -93,25 +100,24 @@ class Keeper:
             began = loop.time()
             try:
                 await self._serve(receiver)
-            except Unusable as error:
-                self._log_once(str(error))
-                wait = next(waits_unusable)
-            except (Lost, BackendUnavailable, OSError) as error:
-                self._log_once(_reason(error, self.options))
+            except (Unusable, Lost, BackendUnavailable, OSError) as error:
+                self.why = _reason(error, self.options)
                 if loop.time() - began > CALM:
                     waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
-                wait = next(waits)
+                    self._told.clear()
+                wait = next(waits_unusable if isinstance(error, Unusable) else waits)
             finally:
                 self._attempted = True
                 self._attempt.wake()
+            self._log_once(logging.WARNING, f"{self.why}; connecting again until it works")
             receiver.health(Health(State.DOWN, self._generation, f"{self.options.where}: {self.why}"))
             await asyncio.sleep(wait)
 
-    def _log_once(self, why: str) -> None:
-        self.why = why
-        if why != self._told:
-            logger.warning("Redis at %s: %s; connecting again until it works", self.options.where, why)
-            self._told = why
+    def _log_once(self, level: int, words: str) -> None:
+        """Log what was not logged since things were calm for the last time."""
+        if words not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(words)
+            logger.log(level, "Redis at %s: %s", self.options.where, words)
 
     async def _serve(self, receiver: Receiver) -> NoReturn:
         """One session from its beginning to its loss."""
@@ -125,26 +131,72 @@ class Keeper:
             raise
         why = "the backend stops"
         try:
+            await self._testify(session)
             self._begin(session)
             await self._keep_alive(session)
         except Lost as error:
             why = str(error)
+            if self._elsewhere:
+                raise Unusable(self._elsewhere) from error
             raise
         finally:
+            if self.session is session:
+                receiver.detached(None, why)
             self.session = None
             session.close(why)
-            receiver.detached(None, why)
+
+    async def _testify(self, session: Session) -> None:
+        """See that a durable store that was started again still has what we saw; fence the channels where it has not.
+
+        Nobody can publish through this session before.
+        """
+        again = self._run_id not in ("", session.server.run_id)
+        if again and not session.suffix and (seen := self.witness.all()):
+            async with asyncio.timeout(TESTIFYING):
+                for at in range(0, len(seen), AT_ONCE):
+                    await self._fence(session, seen[at : at + AT_ONCE])
+        self._run_id = session.server.run_id
+
+    async def _fence(self, session: Session, seen: Sequence[tuple[str, Seen]]) -> None:
+        asked = [question for channel, one in seen for question in questions(self._keys, channel, one)]
+        answers = await session.commands.batch(asked)
+        if errors := [answer for answer in answers if isinstance(answer, ReplyError)]:
+            raise Lost(refusal(errors[0]).words)
+        back = [
+            (channel, one)
+            for (channel, one), meta, rows in zip(seen, answers[::2], answers[1::2], strict=True)
+            if went_back(one, meta, rows)
+        ]
+        if not back:
+            return
+        logger.warning(
+            "Redis at %s came back without what it had acknowledged in %d channels, such as %s: "
+            "they begin anew, with a Gap (set appendfsync always)",
+            self.options.where,
+            len(back),
+            back[0][0],
+        )
+        outlive = milliseconds(self.options.meta)
+        run_id = session.server.run_id
+        calls = [
+            clearing(self._keys, channel, run_id=run_id, suffix="", outlive=outlive, only=one.epoch)
+            for channel, one in back
+        ]
+        replies = await session.run(CLEAR, calls)
+        for (channel, _), reply in zip(back, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                raise Lost(refusal(reply).words)
+            self.witness.forget(channel)
 
     def _begin(self, session: Session) -> None:
         """Say that we are there, and attach what was attached."""
         self.session = session
         self._generation += 1
-        if self._told or self._generation == 1:
-            logger.info("Redis at %s: connected to %s", self.options.where, session.server.name)
-            for warning in session.server.warnings:
-                logger.warning("Redis at %s: %s", self.options.where, warning)
-        self._told = ""
+        self._log_once(logging.INFO, f"connected to {session.server.name}")
+        for warning in session.server.warnings:
+            self._log_once(logging.WARNING, warning)
         self._refused = self._lag = self._probe_sent = None
+        self._elsewhere = ""
         self.report()
         session.subscribe([topic.decode() for topic in self._wanted])
         self._attempted = True
@@ -211,6 +263,7 @@ class Keeper:
                 self.report()
             return
         if refused.kind is Kind.ELSEWHERE and self.session is not None:
+            self._elsewhere = refused.words
             self.session.close(refused.words)
         if refused.lasting and (self._refused is None or self._refused.code != refused.code):
             logger.warning("Redis at %s: %s", self.options.where, refused.words)
@@ -273,6 +326,8 @@ class Keeper:
         if offset == 0:
             receiver.attached((channel,))  # begun anew: look
         else:
+            if self.session is not None and not self.session.suffix:
+                self.witness.saw(channel, epoch, offset, envelope)
             receiver.message(Record(channel, Position(epoch, offset), offset - 1, envelope))
 
 

@@ -78,14 +78,15 @@ _KNOWN: dict[str, tuple[Kind, str]] = {
 }
 # Inside a script Redis 6.2 puts the code behind a dash: "ERR Error running script …: -OOM command not allowed".
 _CODE = re.compile(rf"(?:^|[\s-])({'|'.join(_KNOWN)})\b")
-_SCRIPT_ACL = "can't run this command"  # how a script says NOPERM, without the code
+# How scripts say NOPERM, without the code: Redis 7; Valkey.
+_SCRIPT_ACL = re.compile(r"can't run this command|ACL failure in script|has no permissions to")
 
 
 def refusal(error: ReplyError) -> Refusal:
     """What *error* means."""
     text = str(error)
     found = _CODE.search(text)
-    code = "NOPERM" if found is None and _SCRIPT_ACL in text else found[1] if found else ""
+    code = found[1] if found else "NOPERM" if _SCRIPT_ACL.search(text) else ""
     if not code:
         first = text.partition(" ")[0]
         return Refusal(Kind.REFUSED, first, f"Redis refused: {text:.200}")

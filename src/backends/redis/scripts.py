@@ -71,3 +71,12 @@ def publishing(
         envelope, keys.topic(channel), run_id, suffix, new_epoch(), remember, outlive,
         *kept, "" if version is None else f"{version + VERSION_BIAS:020d}", *DEFAULT,
     ]  # fmt: skip
+
+
+def clearing(
+    keys: Keys, channel: str, *, run_id: str, suffix: str, outlive: int, only: str = ""
+) -> list[Argument]:
+    """Keys and arguments of the script that begins a channel anew; with *only*, if that is its epoch."""
+    call: list[Argument] = [2, keys.of(channel, "meta"), keys.of(channel, "log")]
+    call += [keys.topic(channel), run_id, suffix, new_epoch(), outlive]
+    return [*call, only] if only else call

@@ -86,7 +86,7 @@ def _check_usable(info: Mapping[str, str], version: tuple[int, ...], name: str) 
         raise Unusable("the server's INFO has no redis_version or run_id: is it a Redis?")
     if version < OLDEST:
         raise Unusable(f"the server is {name}; Redis 6.2 or later, or Valkey, is needed")
-    mode = info.get("redis_mode", "standalone")
+    mode = info.get("redis_mode") or info.get("server_mode", "standalone")  # Valkey's word for it
     if mode == "cluster":
         raise Unusable(f"{name} runs in cluster mode, which is not supported: cluster-enabled no")
     if mode == "sentinel":

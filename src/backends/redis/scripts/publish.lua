@@ -1,7 +1,7 @@
 -- Number one record, keep it, send it: all or nothing, since the first write is where a full memory stops a script.
 --
 -- Meta: e epoch, s newest offset, b server's run id at the last publish, c bytes published in the epoch,
---       k t y retention (messages, milliseconds, bytes), v version.
+--       k t y retention (messages, milliseconds, bytes), v version, l how the newest record begins (durable only).
 -- Log:  a stream; an entry's id is <offset>-<c before it>, so that the oldest entry tells how many bytes are kept.
 -- Id:   "<epoch> <offset>:<epoch as readers see it>", the answer to whoever publishes the id again.
 --
@@ -56,6 +56,9 @@ else
 end
 if version ~= '' then
   set('v', version)
+end
+if suffix == '' then
+  set('l', string.sub(envelope, 1, 80))
 end
 redis.call('HSET', meta, unpack(changes))
 if forget then

@@ -1,0 +1,356 @@
+"""Redis URLs, passwords, rights, certificates, and servers that are set up wrongly: said in words, and survived."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from samovar.backends.redis import DurableRedisBackend, Options, RedisBackend
+from samovar.broadcast import Hub, Member, Retention, State, open_backend
+from samovar.errors import BackendUnavailable, ConfigError, PublishRejected, UnknownBackend
+
+from ..services import ROOT
+from ..support.hubs import got, up
+from ..support.process import NotReady
+from ..support.redis import RedisServer
+from ..support.until import until
+
+Start = Callable[..., RedisServer]
+
+# --- the URL --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://", Options(host="localhost")),
+        ("redis://h", Options(host="h")),
+        ("valkey://h:7000/3", Options(host="h", port=7000, db=3)),
+        ("redis://:p%40ss%23@h", Options(host="h", password="p@ss#")),
+        ("redis://ann:p:w@h", Options(host="h", user="ann", password="p:w")),
+        ("redis://[::1]:7000", Options(host="::1", port=7000)),
+        ("rediss://h?tls_verify=0", Options(host="h", tls=True, tls_verify=False)),
+        ("valkeys://h", Options(host="h", tls=True)),
+        ("unix:///run/r.sock", Options(socket="/run/r.sock")),
+        (
+            "redis+unix://u:p@/run/a%20b.sock?db=2",
+            Options(socket="/run/a b.sock", user="u", password="p", db=2),
+        ),
+        ("redis://h?prefix=shop:eu&durable=1", Options(host="h", prefix="shop:eu", durable=True)),
+        (
+            "redis://h?connect_timeout=0.5&heartbeat=1&probe=5&meta=60&name=w1&db=4",
+            Options(host="h", connect_timeout=0.5, heartbeat=1, probe=5, meta=60, name="w1", db=4),
+        ),
+    ],
+)
+def test_a_url_says_where_and_how(url: str, expected: Options) -> None:
+    assert Options.from_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("redis://h?durabel=1", "'durabel'"),
+        ("redis://h?durable=yes", "durable is 0 or 1"),
+        ("redis://h?durable=1&durable=1", "each once"),
+        ("redis://h?heartbeat=0", "heartbeat is a number of seconds above 0"),
+        ("redis://h?heartbeat=-1", "heartbeat"),
+        ("redis://h?heartbeat=1e3", "heartbeat"),
+        ("redis://h?heartbeat=inf", "heartbeat"),
+        ("redis://h?probe=", "probe"),
+        ("redis://h?prefix=", "prefix"),
+        ("redis://h?prefix=a{b}", "prefix"),
+        ("redis://h?prefix=" + "x" * 65, "prefix"),
+        ("redis://h/zero", "number of a database"),
+        ("redis://h/-1", "number of a database"),
+        ("redis://h/1/2", "number of a database"),
+        ("redis://h/1?db=1", "each once"),
+        ("redis://h?db=x", "db is the number"),
+        ("redis://h:port", "host and port do not read"),
+        ("redis://h:99999", "host and port do not read"),
+        ("redis://ann@h", "a user comes with a password"),
+        ("redis://h#1", "no '#'"),
+        ("unix://run/r.sock", "three slashes"),
+        ("unix://", "three slashes"),
+        ("redis://h?tls_ca=/ca.pem", "tls_ca needs rediss://"),
+        ("rediss://h?tls_ca=/nowhere/ca.pem", "tls_ca=/nowhere/ca.pem is no file"),
+        (f"rediss://h?tls_cert={__file__}", "given together"),
+        ("redis://h?password=x", "'password'"),
+    ],
+)
+def test_a_bad_url_names_what_is_wrong(url: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        open_backend(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret@h?x=1",
+        "redis://ann:s3cret@h?x=1",
+        "redis://:s3c#ret@h",
+        "redis://:s3c?ret@h",
+        "redis://:s3c/ret@h",
+        "redis://:s3c@ret@h?x=1",
+        "redis://:s3cret@h:port",
+        "unix://:s3cret@run/x",
+        "redis://s3cret@h",
+        "redis//:s3cret@h",
+        "redsi://:s3cret@h",
+    ],
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    with pytest.raises((ConfigError, UnknownBackend)) as caught:
+        open_backend(url)
+    assert "s3c" not in str(caught.value) and "ret@" not in str(caught.value)
+
+
+async def test_a_hub_does_not_show_its_password_either() -> None:
+    hub = Hub("redis://ann:s3cret@localhost:1/2")
+    with pytest.raises(Exception, match="not started") as caught:
+        await hub.publish("c", "x")
+    shown = f"{caught.value} {hub!r} {hub.url} {hub.backend!r} {hub.backend.options!r}"  # type: ignore[attr-defined]
+    assert "s3cret" not in shown and "ann" in shown
+
+
+@pytest.mark.parametrize(
+    "scheme", ["redis", "valkey", "rediss", "valkeys", "unix", "redis+unix", "valkey+unix"]
+)
+def test_every_scheme_opens_the_backend(scheme: str) -> None:
+    where = "/run/r.sock" if "unix" in scheme else "h"
+    assert type(open_backend(f"{scheme}://{where}")) is RedisBackend
+    assert type(open_backend(f"{scheme}://{where}?durable=1")) is DurableRedisBackend
+
+
+def test_without_hiredis_the_command_that_brings_it_is_named() -> None:
+    script = (
+        "import sys; sys.modules['hiredis'] = None\n"
+        "from samovar.broadcast import open_backend\n"
+        "from samovar.errors import MissingDependency\n"
+        "try: open_backend('redis://h')\n"
+        "except MissingDependency as error: print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert 'pip install "samovar[redis]"' in ran.stdout
+
+
+# --- passwords and rights -------------------------------------------------------------------------------------------
+
+
+async def reason(hub: Hub, words: str, *, timeout: float = 10.0) -> str:
+    await until(lambda: words in hub.health.reason, f"{words!r} in {hub.health}", timeout=timeout)
+    return hub.health.reason
+
+
+async def test_a_password_that_is_wrong_is_said_and_one_that_is_put_right_is_used(
+    start_redis: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_redis(options={"requirepass": "right"})
+    async with (
+        Hub(server.url(user=":wr0ng")) as hub,
+        Hub(server.url()) as none,
+        up(server.url(user=":right")),
+    ):
+        assert "does not accept the user and password" in await reason(hub, "WRONGPASS")
+        assert "wants a password" in await reason(none, "NOAUTH")
+        assert hub.health.state is State.DOWN
+        assert len([r for r in caplog.records if r.name == "samovar.redis" and "WRONGPASS" in r.message]) == 1
+        server.set("requirepass", "wr0ng")
+        server.options["requirepass"] = "wr0ng"
+        await until(lambda: hub.health.state is State.UP, "the rotated password to work")
+        await hub.publish("c", "x")
+    assert not [r for r in caplog.records if "wr0ng" in r.getMessage() or "right" in r.getMessage()]
+
+
+def documented_rule() -> list[str]:
+    """The ACL rule of the documentation."""
+    text = (ROOT / "docs/how-to/redis.md").read_text()
+    found = re.search(r"^ACL SETUSER samovar (.*)$", text, re.MULTILINE)
+    assert found is not None
+    return found[1].split()
+
+
+async def everything(hub: Hub) -> None:
+    """Use the hub in every way it can be used."""
+    async with hub.subscribe("c") as messages:
+        await hub.publish("c", "x", version=1)
+        await hub.backend.publish("other", b"12345", id="1", retention=Retention(100, 60, 5))
+        await hub.backend.publish("other", b"12345", id="2")
+        await hub.backend.attach(["other"])
+        await hub.backend.detach(["other"])
+        await hub.publish_many([("c", "y"), ("c", "z")])
+        assert await got(messages, 3) == ["x", "y", "z"]
+        assert len((await hub.history("c", since=await hub.cursor("c"), reverse=True)).messages) == 2
+        await hub.enter("c", Member("one", "ann"))
+        assert await hub.presence("c") == [Member("one", "ann")]
+        await hub.leave("c", "one", grace=0)
+        await hub.enter("c", Member("two"))
+        await hub.sweep()
+        await hub.backend.sweep("c")
+        await hub.clear("c")
+        assert await got(messages, 1) == ["!reset"]
+    await until(lambda: hub.health.lag is not None, "the probe")
+
+
+@pytest.mark.parametrize("db", ["", "2"])
+async def test_the_documented_rights_suffice(start_redis: Start, db: str) -> None:
+    server = start_redis()
+    server.call("ACL", "SETUSER", "samovar", *documented_rule())
+    url = f"redis://samovar:PASSWORD@127.0.0.1:{server.port}/{db}"
+    async with up(url) as hub:
+        await everything(hub)
+        assert hub.health.state is State.UP, hub.health
+        denied = server.call("ACL", "LOG")
+        assert denied == []
+
+
+async def test_the_documented_rights_have_nothing_to_spare(start_redis: Start) -> None:
+    server = start_redis()
+    server.call("ACL", "SETUSER", "samovar", *documented_rule())
+    async with up(f"redis://samovar:PASSWORD@127.0.0.1:{server.port}/1", publish_timeout=0.3) as hub:
+        server.call("CONFIG", "RESETSTAT")
+        await everything(hub)
+        server.call("CLIENT", "KILL", "USER", "samovar")
+        await until(lambda: hub.health.generation > 1, "the next session", timeout=10)
+        stats = server.call("INFO", "commandstats").decode()
+    used = set(re.findall(r"cmdstat_([a-z|]+):", stats))
+    granted = {right[1:] for right in documented_rule() if right.startswith("+")}
+    assert granted - used <= {"eval", "ping"}, "granted, but never used"
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    [
+        (["-subscribe"], "lacks rights"),
+        (["-info"], "lacks rights"),
+        (["-script|load"], "lacks rights"),
+        (["resetchannels"], "lacks rights"),
+    ],
+    ids=["subscribe", "info", "script", "channels"],
+)
+async def test_a_user_who_lacks_what_connecting_takes_is_told(
+    start_redis: Start, without: list[str], words: str
+) -> None:
+    server = start_redis()
+    server.call("ACL", "SETUSER", "samovar", *documented_rule(), *without)
+    async with Hub(server.url(user="samovar:PASSWORD")) as hub:
+        assert "ACL rule" in await reason(hub, words)
+        assert hub.health.state is State.DOWN
+
+
+@pytest.mark.parametrize("without", ["-xadd", "-evalsha", "-publish"])
+async def test_a_user_who_lacks_what_publishing_takes_is_told(start_redis: Start, without: str) -> None:
+    server = start_redis()
+    server.call("ACL", "SETUSER", "samovar", *documented_rule(), without)
+    async with up(server.url(user="samovar:PASSWORD")) as hub:
+        with pytest.raises(PublishRejected, match="lacks rights"):
+            await hub.publish("c", "x")
+        assert hub.health.state is State.DEGRADED
+
+
+# --- servers set up wrongly -----------------------------------------------------------------------------------------
+
+
+async def test_a_cluster_is_refused(start_redis: Start) -> None:
+    server = start_redis(options={"cluster-enabled": "yes"})
+    async with Hub(server.url()) as hub:
+        assert "cluster-enabled no" in await reason(hub, "cluster mode")
+        assert hub.health.state is State.DOWN
+        with pytest.raises(BackendUnavailable, match="cluster mode"):
+            await hub.history("c")
+
+
+async def test_eviction_is_warned_of(start_redis: Start, caplog: pytest.LogCaptureFixture) -> None:
+    server = start_redis(options={"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"})
+    async with up(server.url()) as hub:
+        assert hub.health.state is State.DEGRADED and "maxmemory-policy noeviction" in hub.health.reason
+        await hub.publish("c", "x")
+        server.call("CLIENT", "KILL", "TYPE", "normal")
+        await until(lambda: hub.health.generation > 1, "the next session", timeout=10)
+    assert len([r for r in caplog.records if r.name == "samovar.redis" and "noeviction" in r.message]) == 1
+    server.set("maxmemory-policy", "noeviction")
+    async with up(server.url()) as hub:
+        assert hub.health.state is State.UP
+
+
+async def test_durable_is_not_believed_of_a_server_without_aof(
+    start_redis: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_redis(keep="rdb")
+    async with up(server.url("durable=1")) as hub, hub.subscribe("c") as messages:
+        assert hub.health.state is State.DEGRADED and "appendonly yes" in hub.health.reason
+        await hub.publish("c", "x")
+        server.stop()
+        server.start()
+        await hub.publish("c", "y")
+        assert await got(messages, 3) == ["x", "!reset", "y"]
+    assert any("appendonly" in r.message and r.levelno == logging.WARNING for r in caplog.records)
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority (ca), a certificate of 127.0.0.1 (server) and another authority (other)."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    for name in ("ca", "other"):
+        subject = ["-subj", f"/CN=samovar test {name}", "-days", "2"]
+        openssl("req", "-x509", *key, *subject, "-keyout", f"{name}.key", "-out", f"{name}.crt")
+    openssl("req", *key, "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr")
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
+    signing = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san"]
+    openssl("x509", "-req", "-in", "server.csr", *signing, "-out", "server.crt")
+    return folder
+
+
+async def test_tls_checks_the_certificate(start_redis: Start, certificates: Path) -> None:
+    server = start_redis()
+    server.kill()
+    files: Iterable[tuple[str, str]] = (
+        ("tls-cert-file", "server.crt"),
+        ("tls-key-file", "server.key"),
+        ("tls-ca-cert-file", "ca.crt"),
+    )
+    server.options |= {name: str(certificates / file) for name, file in files}
+    server.options |= {"tls-port": str(server.port), "port": "0"}
+    try:
+        server.start()
+    except NotReady:
+        if "Failed finding TLS support" in server.log():
+            pytest.skip("this server was built without TLS")
+        raise
+    secure = f"rediss://127.0.0.1:{server.port}/"
+    own = f"tls_cert={certificates}/server.crt&tls_key={certificates}/server.key"
+    ca = f"tls_ca={certificates}/ca.crt"
+    async with (
+        up(f"{secure}?{ca}&{own}") as one,
+        up(f"{secure}?tls_verify=0&{own}") as two,
+        two.subscribe("c") as messages,
+    ):
+        await one.publish("c", "x" * 60_000)
+        assert await got(messages, 1) == ["x" * 60_000]
+    async with Hub(f"{secure}?tls_ca={certificates}/other.crt&{own}") as hub:
+        assert hub.health.state is State.DOWN
+        await reason(hub, "certificate verify failed")
+    async with Hub(f"{secure}?{ca}") as hub:
+        await until(
+            lambda: hub.health.reason not in ("", "not started"), "the refusal of one without a certificate"
+        )
+        assert hub.health.state is State.DOWN
+    async with Hub(f"redis://127.0.0.1:{server.port}/") as hub:
+        await until(lambda: hub.health.reason not in ("", "not started"), "the refusal of a plain link")
+        assert hub.health.state is State.DOWN
