@@ -76,6 +76,7 @@ class Channels:
         self._ties: asyncio.Task[None] | None = None
         self._looks: asyncio.Task[None] | None = None
         self._timers: set[asyncio.TimerHandle] = set()
+        self._tidy_at = 64
         self._scope = Scope("samovar.hub")
         self._open = True
 
@@ -120,7 +121,10 @@ class Channels:
             call()
 
         timer = asyncio.get_running_loop().call_later(seconds, run)
-        self._timers = {known for known in self._timers if not known.cancelled()} | {timer}
+        self._timers.add(timer)
+        if len(self._timers) >= self._tidy_at:  # cancelled ones are dropped when that is worth a look at all
+            self._timers = {known for known in self._timers if not known.cancelled()}
+            self._tidy_at = 64 + 2 * len(self._timers)
         return timer
 
     def read(self, record: Record) -> Message | Gap:
