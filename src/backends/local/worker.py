@@ -165,8 +165,14 @@ class Link(asyncio.Protocol):
         self._room = Signal()
         self._silent = 0
         self._why = ""
+        self._made = self._loop.time()
         self.full = False
         self.closed: asyncio.Future[str] = self._loop.create_future()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return self._loop.time() - self._made
 
     # --- as a protocol ----------------------------------------------------------------------------------------------
 
@@ -355,6 +361,7 @@ class LocalBackend(Backend):
             self._lost(why)
             if was_up:
                 receiver.detached(None, why)
+            if link.age >= BEAT:  # one that is cut at once again and again is no reason to hurry
                 waits = delays(first=0.02, most=1.0)
             receiver.health(Health(State.DOWN, generation, f"{self.options.url}: {why}"))
             await asyncio.sleep(next(waits))
