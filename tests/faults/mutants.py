@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from samovar.backends.redis import session
+from samovar.backends.redis import keeper, session
 from samovar.broadcast import Record, channel
 
 
 def no_incarnation(patch: Callable[[Any, str, Any], None]) -> None:
-    """Epochs are those in the data, whichever process of the server gives them out."""
+    """Epochs are those in the data, whichever process of the server gives them out, and no witness looks either."""
     patch(session, "suffix_of", lambda run_id: "")
+    patch(keeper, "went_back", lambda seen, meta, rows: False)
 
 
 def no_contiguity(patch: Callable[[Any, str, Any], None]) -> None:
