@@ -47,6 +47,11 @@ class Scope:
     def __repr__(self) -> str:
         return f"<Scope {self.name} tasks={len(self._tasks)}{' closed' if self._closed else ''}>"
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the tasks that run, as they were given, each once and in order."""
+        return sorted({task.get_name().removeprefix(f"{self.name}:") for task in self._tasks})
+
     def start(
         self, coro: Coroutine[Any, Any, T], *, name: str = "", context: contextvars.Context | None = None
     ) -> asyncio.Task[T]:

@@ -71,12 +71,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "RESPONSE_TIMEOUT", 60, "seconds", "For one write of a response; then the connection is dropped."
     ),
-    Setting("BACKGROUND_TASK_SHUTDOWN_TIMEOUT", 5, "seconds", "To finish background tasks at shutdown."),
+    Setting(
+        "BACKGROUND_TASK_SHUTDOWN_TIMEOUT",
+        1,
+        "seconds",
+        "For background tasks to end once `app.shutdown_event` is set; then they are cancelled.",
+    ),
     Setting(
         "SEND_FILE_MAX_AGE_DEFAULT",
         timedelta(hours=12),
         "timedelta or seconds",
-        "How long clients may keep files sent by send_file; None: they ask each time.",
+        "How long clients may keep files sent by send_file; None, and in debug mode: they ask each time.",
     ),
     Setting("USE_X_SENDFILE", False, "", "send_file leaves the file to the proxy, by an X-Sendfile header."),
     # sessions

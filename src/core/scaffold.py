@@ -141,7 +141,12 @@ class Scaffold:
         self._static_url_path = None if value is None else value.rstrip("/")
 
     def get_send_file_max_age(self, filename: str | None) -> int | None:
-        """Seconds that clients may keep *filename*; ``SEND_FILE_MAX_AGE_DEFAULT`` unless overridden."""
+        """Seconds that clients may keep *filename*; ``SEND_FILE_MAX_AGE_DEFAULT`` unless overridden.
+
+        In debug mode None: files are being edited, and a browser that keeps them would show the old ones.
+        """
+        if current_app.debug:
+            return None
         return in_seconds(current_app.config["SEND_FILE_MAX_AGE_DEFAULT"])
 
     async def send_static_file(self, filename: str) -> Response:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from ..tasks import Scope as TaskScope
 from .dispatch import Dispatch
 from .signals import got_background_exception, got_serving_exception, send
 from .typing import AnyCallable
+
+SOON = 0.1  # seconds in which a background task that watches app.shutdown_event has ended: nobody needs to hear of it
 
 
 class Serving(Dispatch):
@@ -18,66 +20,107 @@ class Serving(Dispatch):
     async def startup(self) -> None:
         """Start the hub, then run what is to run before the first request; undone if any of it fails."""
         self._open_doors()
+        errand = "the hub's start"
         try:
             await self.hub.start()  # on memory:// too: threads publish through the loop it runs in
-            async with self.app_context():
+            async with self.app_context() as context:
                 for func in self.before_serving_funcs:
+                    context.errand = errand = f"before_serving {_name(func)!r}"
                     await self.ensure_async(func)()
                 for generator_function in self._while_serving_funcs:
+                    context.errand = errand = f"while_serving {_name(generator_function)!r}"
                     generator = generator_function()
                     self.while_serving_gens.append(generator)
                     await anext(generator)
         except Exception as error:
-            await self._serving_failed(error)
-            await self._stop_serving([])
+            await self._serving_failed(error, errand)
+            await self._stop_serving()
             raise
 
     async def shutdown(self) -> None:
         """Tell open connections, wait for background tasks, run what is to run after the last request, stop the hub.
 
-        Everything is run whatever fails; the first failure is raised in the end.
+        Everything is run whatever fails, and every failure logged; the first is raised in the end.
         """
-        errors: list[Exception] = []
         self.shutdown_event.set()
-        await self._stop_serving(errors)
+        errors = await self._stop_serving()
         if errors:
-            await self._serving_failed(errors[0])
             raise errors[0]
 
-    async def _stop_serving(self, errors: list[Exception]) -> None:
-        async def finish_background() -> None:
-            if self._background is not None:
-                scope, self._background = self._background, None
-                await scope.join(self.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"])
-                await scope.close()
+    async def _stop_serving(self) -> list[Exception]:
+        errors: list[Exception] = []
 
-        async def stop_hub() -> None:
-            if self._hub is not None:
-                hub, self._hub = self._hub, None
-                await hub.stop()
+        async def attempt(errand: str, func: Callable[..., Awaitable[Any]], *args: Any) -> None:
+            try:
+                await func(*args)
+            except Exception as error:  # the others must run too; shutdown raises it
+                errors.append(error)
+                await self._serving_failed(error, errand)
 
         async with self.app_context():
-            await self._each(errors, [self.polls.close, finish_background])
+            await attempt("the end of long-polls", self.polls.close)
+            await attempt("the end of background tasks", self._finish_background)
             while self.while_serving_gens:
                 generator = self.while_serving_gens.pop()
-                await self._each(errors, [_finish], generator)
-            await self._each(errors, [self.ensure_async(func) for func in self.after_serving_funcs])
-        await self._each(errors, [stop_hub])
+                await attempt(f"while_serving {_name(generator)!r}", _finish, generator)
+            for func in self.after_serving_funcs:
+                await attempt(f"after_serving {_name(func)!r}", self.ensure_async(func))
+        await attempt("the hub's stop", self._stop_hub)
+        return errors
 
-    async def _serving_failed(self, error: Exception) -> None:
+    async def _stop_hub(self) -> None:
+        if self._hub is not None:
+            hub, self._hub = self._hub, None
+            await hub.stop()
+
+    async def _finish_background(self) -> None:
+        """Let background tasks end, saying so when they take their time, and cancel what is left."""
+        if self._background is None:
+            return
+        scope, self._background = self._background, None
+        timeout: float = self.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"]
+        soon = min(SOON, timeout)
+        if not await scope.join(soon):
+            names = ", ".join(map(repr, scope.names))
+            tasks = "task" if len(scope) == 1 else "tasks"
+            self.logger.info(
+                "waiting up to %g s for background %s %.200s: one that watches app.shutdown_event ends at once",
+                timeout, tasks, names,
+            )  # fmt: skip
+            await scope.join(timeout - soon)
+        await scope.close()
+
+    async def _serving_failed(self, error: Exception, errand: str) -> None:
         if got_serving_exception.receivers:
             await send(got_serving_exception, self, exception=error)
-        self.log_exception(error)
+        context = self.app_context()
+        context.errand = errand
+        token = context.push()  # for the log's sake alone: nothing is set up or torn down
+        try:
+            self.log_exception(error)
+        finally:
+            context.leave(token)
 
     def add_background_task(self, func: AnyCallable, *args: Any, **kwargs: Any) -> None:
-        """Run *func* in the app's context beside the requests; shutdown gives it ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT``.
+        """Run *func* in the app's context beside the requests.
 
-        A plain function runs in a thread. An exception goes to :meth:`handle_background_exception`.
+        A plain function runs in a thread. An exception goes to :meth:`handle_background_exception`. At shutdown, once
+        ``app.shutdown_event`` is set, it has ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT`` to end; then it is cancelled, which
+        runs its ``finally`` blocks.
+
+        Raises:
+            TypeError: *func* is no function, but perhaps what one returned.
         """
+        if inspect.iscoroutine(func):
+            func.close()
+            raise TypeError(
+                f"give the function, not what it returns: app.add_background_task({func.__name__}, …arguments)"
+            )
+        if not callable(func):
+            raise TypeError(f"a background task is a function, not {type(func).__name__}")
         if self._background is None:
             self._background = TaskScope("background", on_error=lambda task, error: None)
-        name = getattr(func, "__name__", "task")
-        self._background.start(self._run_in_background(func, args, kwargs), name=name)
+        self._background.start(self._run_in_background(func, args, kwargs), name=_name(func))
 
     @property
     def background_tasks(self) -> int:
@@ -85,7 +128,8 @@ class Serving(Dispatch):
         return 0 if self._background is None else len(self._background)
 
     async def _run_in_background(self, func: AnyCallable, args: Any, kwargs: Any) -> None:
-        async with self.app_context():
+        async with self.app_context() as context:
+            context.errand = f"background task {_name(func)!r}"
             try:
                 await self.ensure_async(func)(*args, **kwargs)
             except Exception as error:
@@ -96,6 +140,12 @@ class Serving(Dispatch):
         if got_background_exception.receivers:
             await send(got_background_exception, self, exception=error)
         self.log_exception(error)
+
+
+def _name(func: Any) -> str:
+    """What a log calls *func*."""
+    func = getattr(func, "func", func)  # a functools.partial's
+    return str(getattr(func, "__name__", None) or type(func).__name__)
 
 
 async def _finish(generator: AsyncIterator[None]) -> None:

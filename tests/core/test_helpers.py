@@ -131,6 +131,12 @@ async def test_max_age_may_be_none(app: Samovar) -> None:
     assert response.headers["cache-control"] == "no-cache"
 
 
+async def test_files_are_asked_for_each_time_in_debug_mode(app: Samovar) -> None:
+    app.debug = True
+    response = await app.test_client().get("/static/a.txt")
+    assert response.headers["cache-control"] == "no-cache" and response.headers["etag"]
+
+
 async def test_send_file_as_attachment(app: Samovar) -> None:
     @app.get("/<name>")
     async def download(name: str) -> Response:

@@ -164,6 +164,88 @@ async def test_background_tasks_that_do_not_end_are_cancelled(app: Samovar) -> N
     assert ended == ["cancelled"]
 
 
+async def test_a_background_task_without_end_is_named_and_soon_cancelled(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    ended: list[str] = []
+
+    async def loop() -> None:
+        try:
+            while True:
+                await asyncio.sleep(0.2)
+        finally:
+            ended.append("finally")
+
+    before = asyncio.get_running_loop().time()
+    async with app.test_app():
+        app.add_background_task(loop)
+        await asyncio.sleep(0)
+    assert ended == ["finally"] and asyncio.get_running_loop().time() - before < 4
+    assert caplog.text.count("waiting up to 1 s for background task 'loop'") == 1
+
+
+async def test_background_tasks_that_watch_the_shutdown_are_not_mentioned(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    async def watching() -> None:
+        await app.shutdown_event.wait()
+
+    async with app.test_app():
+        app.add_background_task(watching)
+        await asyncio.sleep(0)
+    assert "background task" not in caplog.text
+
+
+async def test_a_background_task_is_given_as_a_function(app: Samovar) -> None:
+    async def work() -> None:
+        raise AssertionError("it never runs")
+
+    with pytest.raises(TypeError, match=r"give the function, not what it returns: .*\(work"):
+        app.add_background_task(work())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="is a function, not int"):
+        app.add_background_task(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["before_serving", "while_serving", "after_serving"])
+async def test_a_failure_around_serving_is_logged_with_its_place(
+    app: Samovar, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def bad() -> AsyncIterator[None]:
+        if app.name:
+            raise ValueError("broken")
+        yield
+
+    async def bad_call() -> None:
+        raise ValueError("broken")
+
+    bad_call.__name__ = "bad"
+    getattr(app, kind)(bad if kind == "while_serving" else bad_call)
+    with pytest.raises(LifespanError):
+        async with app.test_app():
+            pass
+    assert f"exception in {kind} 'bad'" in caplog.text
+
+
+async def test_every_failure_of_the_shutdown_is_logged(
+    app: Samovar, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.after_serving
+    async def first() -> None:
+        raise ValueError("one")
+
+    @app.after_serving
+    async def second() -> None:
+        raise ValueError("two")
+
+    with pytest.raises(LifespanError, match="one"):
+        async with app.test_app():
+            pass
+    assert "after_serving 'first'" in caplog.text and "after_serving 'second'" in caplog.text
+
+
 async def test_a_failing_background_task_is_logged_and_signalled(
     app: Samovar, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +261,7 @@ async def test_a_failing_background_task_is_logged_and_signalled(
         async with app.test_app():
             app.add_background_task(work)
     assert isinstance(seen[0], ValueError) and "broken" in caplog.text
+    assert "exception in background task 'work'" in caplog.text
 
 
 async def test_requests_work_without_a_lifespan(app: Samovar) -> None:
