@@ -18,6 +18,7 @@ from werkzeug.exceptions import BadRequest
 
 from samovar import (
     Access,
+    Message,
     Response,
     Samovar,
     abort,
@@ -38,11 +39,12 @@ from samovar.errors import PublishError
 
 from . import machine
 from .people import MAX_NAME, friendly_name, hue, tidy
-from .traffic import Meter, Traffic
+from .traffic import Meter, Total, Traffic
 
 MAX_TEXT = 280
 POINT_EVERY = 0.25  # seconds between two looks at the machine
 WINDOW = 60  # seconds a chart shows
+WORKER = secrets.token_hex(4)
 KEPT = 180  # seconds of points kept: how long a page may be cut off and still miss nothing
 
 app = Samovar(__name__)
@@ -55,6 +57,7 @@ app.config.from_prefixed_env()
 
 app.add_channel("machine", public=True, history=int(KEPT / POINT_EVERY), ttl=KEPT)
 app.add_channel("traffic", public=True, history=KEPT, ttl=KEPT)
+app.add_channel("traffic/parts", history=0)
 
 traffic = Traffic(app.asgi_app, poll_paths=frozenset({"/charts/poll", "/feed/poll", "/poll/all"}))
 app.asgi_app = traffic  # type: ignore[method-assign]  # an ASGI layer around the app, as with any framework
@@ -69,38 +72,49 @@ async def measure() -> None:
     app.add_background_task(watch_traffic)
 
 
-async def every(seconds: float) -> AsyncIterator[None]:
-    """Tick at even intervals until the app shuts down; ticks that would be late are left out."""
-    due = time.monotonic()
+async def every(seconds: float) -> AsyncIterator[int]:
+    """Tick with the wall clock until the app shuts down: on all workers at once, and with the same numbers."""
     while not app.shutdown_event.is_set():
-        due = max(due + seconds, time.monotonic())
+        now = time.time()
         try:
-            async with asyncio.timeout(due - time.monotonic()):
+            async with asyncio.timeout(seconds - now % seconds):
                 await app.shutdown_event.wait()
         except TimeoutError:
-            yield
+            yield round(time.time() / seconds)
 
 
 async def watch_machine() -> None:
     before = await asyncio.to_thread(machine.look)
-    async for _ in every(POINT_EVERY):
+    async for tick in every(POINT_EVERY):
         after = await asyncio.to_thread(machine.look)
-        await tell("machine", machine.point(before, after))
+        await tell("machine", machine.point(before, after), id=f"machine-{tick}")
         before = after
 
 
 async def watch_traffic() -> None:
-    meter = Meter(time.monotonic())
-    async for _ in every(1.0):
-        rates = meter.rates(time.monotonic(), requests=traffic.requests, messages=hub.stats()["published"])
-        point = {"t": time.time_ns() // 1_000_000, **rates, "clients": traffic.clients()}
-        await tell("traffic", point)
+    """Tell the other workers what this one does, and everybody what all of them do together."""
+    meter, total = Meter(time.monotonic()), Total()
+    async with hub.subscribe("traffic/parts") as parts:
+        async for tick in every(1.0):
+            rates = meter.rates(
+                time.monotonic(), requests=traffic.requests, messages=hub.stats()["published"]
+            )
+            part = {"worker": WORKER, **rates, "clients": traffic.clients()}
+            await tell("traffic/parts", part, id=f"traffic-{WORKER}-{tick}")
+            for message in await parts.events(timeout=0):
+                if isinstance(message, Message):
+                    total.take(message.data, time.monotonic())
+            point = {"t": time.time_ns() // 1_000_000, **total.sum(time.monotonic())}
+            await tell("traffic", point, id=f"traffic-{tick}")
 
 
-async def tell(channel: str, point: dict[str, Any]) -> None:
-    """Publish a point; where the broker is away it is left out, and the next one is tried."""
+async def tell(channel: str, point: dict[str, Any], id: str) -> None:
+    """Publish a point; where the broker is away it is left out, and the next one is tried.
+
+    Each worker measures, and all give the point of one moment the same id: the first one is it, the others add nothing.
+    """
     try:
-        await hub.publish(channel, point)
+        await hub.publish(channel, point, id=id)
     except PublishError as error:
         app.logger.warning("a point of %s was not published: %s", channel, error)
 

@@ -74,3 +74,32 @@ class Meter:
         }
         self.at, self.counts = now, counts
         return rates
+
+
+class Total:
+    """Adds up what the workers tell; who has not told for a while is gone."""
+
+    COUNTS_FOR = 2.5
+    """Seconds for which a worker's last word counts."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def take(self, part: dict[str, Any], now: float) -> None:
+        """Take the newest part of one worker."""
+        self._parts[part["worker"]] = (now, part)
+
+    def sum(self, now: float) -> dict[str, Any]:
+        """All workers together: requests and messages a second, and clients by door."""
+        self._parts = {
+            name: (at, part) for name, (at, part) in self._parts.items() if now - at < self.COUNTS_FOR
+        }
+        parts = [part for _, part in self._parts.values()]
+        clients: Counter[str] = Counter({"websocket": 0, "sse": 0, "poll": 0})
+        for part in parts:
+            clients.update(part["clients"])
+        return {
+            "requests": round(sum(part["requests"] for part in parts), 1),
+            "messages": round(sum(part["messages"] for part in parts), 1),
+            "clients": dict(clients),
+        }

@@ -1,0 +1,91 @@
+"""The dashboard on three workers behind Nginx, on a real Redis that is killed under it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from ..conftest import NginxStarter, need
+from ..nginx.conftest import shipped_config
+from ..services import REDIS
+from ..support.ports import free_port
+from ..support.redis import RedisServer
+from ..support.server import AppServer
+from ..support.until import until_async
+from .conftest import DASHBOARD, Opener, View, ask, history
+
+pytestmark = pytest.mark.limit(90)
+
+
+@pytest.fixture
+async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A Redis that keeps what it acknowledged."""
+    server = RedisServer(need(REDIS, request.config), tmp_path / "redis", keep="aof")
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+async def workers(redis: RedisServer, serve: Callable[..., Awaitable[AppServer]]) -> AppServer:
+    """The dashboard on three workers."""
+    env = {"SAMOVAR_BROADCAST_URL": redis.url("durable=1"), "SAMOVAR_SECRET_KEY": "of these tests"}
+    return await serve(DASHBOARD, arguments=["--workers", "3"], env=env)
+
+
+async def post(url: str, count: int) -> list[str]:
+    answers = [await ask(f"{url}/feed", form={"text": f"post {number}"}) for number in range(count)]
+    assert [answer.status for answer in answers] == [201] * count
+    return [answer.json()["id"] for answer in answers]
+
+
+async def whole(view: View, server: AppServer, channel: str) -> None:
+    """What the page has handled is the channel's history, message for message."""
+    received = await view.received(channel)
+    kept = await history(server, channel, await view.since(channel))
+    assert received == kept[: len(received)] and len(received) >= 3
+    assert len(set(received)) == len(received)
+
+
+async def test_killing_the_real_redis_under_three_workers_loses_nothing(
+    redis: RedisServer, workers: AppServer, nginx: NginxStarter, open_view: Opener
+) -> None:
+    port = free_port()
+    url = nginx(shipped_config(port, workers.port), port).url
+    views = [await open_view(f"{url}{path}") for path in ("/", "/", "/poll")]
+    before = await post(url, 5)
+    for view in views:
+        await view.has_received("feed", before[-1])
+        await view.has_points(4)
+    redis.kill()
+    during = asyncio.gather(*(post(url, 1) for _ in range(5)))
+    redis.start()  # within the five seconds for which a publish is tried again
+    posted = [id for ids in await during for id in ids]
+    after = await post(url, 5)
+    for view in views:
+        for id in (*posted, *after):
+            await view.has_received("feed", id)
+    await views[0].has_points(12)
+    for view in views:
+        await whole(view, workers, "feed")
+    for view in (views[0], views[2]):
+        await whole(view, workers, "machine")
+
+
+async def test_three_workers_measure_together_and_count_every_moment_once(
+    workers: AppServer, open_view: Opener
+) -> None:
+    view = await open_view(f"{workers.url}/")
+    await view.has_points(8)
+    points = (await ask(f"{workers.url}/history/machine")).json()["messages"]
+    moments = [round(point["data"]["t"] / 250) for point in points]
+    assert len(set(moments)) >= len(moments) - 1, "one point a moment, whoever measured it"
+
+    async def counted() -> bool:
+        seconds = (await ask(f"{workers.url}/history/traffic")).json()["messages"]
+        return bool(seconds and seconds[-1]["data"]["clients"] == {"websocket": 1, "sse": 1, "poll": 0})
+
+    await until_async(counted, "the one page to be counted, by whichever worker", timeout=15)
