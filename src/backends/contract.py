@@ -599,6 +599,16 @@ class BackendContract:
                     assert isinstance(first, Subscribed) and first.recovered is False
                     assert isinstance(gap, Gap) and gap.until is not None
 
+    async def test_a_read_of_a_channel_never_used_gives_a_position_that_lasts(self, connect: Connect) -> None:
+        async with self.hubs(connect, Feature.HISTORY) as (publisher, receiver):
+            async with publisher.subscribe("c"), receiver.subscribe("c"):
+                pass  # both are connected
+            start = (await receiver.history("never")).position
+            assert (await publisher.history("never")).position == start
+            await publisher.publish("never", "first")
+            read = await receiver.history("never", since=start)
+            assert ([m.data for m in read.messages], read.gap) == (["first"], None)
+
     async def test_a_slow_subscriber_heals(self, connect: Connect) -> None:
         async with (
             self.hubs(connect, Feature.HISTORY) as (publisher, receiver),
