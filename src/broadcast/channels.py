@@ -22,7 +22,7 @@ from .channel import State as ChannelState
 from .codec import JSONCodec, decode, now_ms
 from .counters import Counters
 from .message import Gap, Message, Position
-from .names import PRESENCE_PREFIX
+from .names import PresenceChannel
 from .retry import Signal, delays
 
 T = TypeVar("T")
@@ -255,4 +255,4 @@ class Channels:
 
     def presence_watched(self) -> list[str]:
         """Channels whose joins and leaves somebody here follows."""
-        return [name[1:] for name in self.table if name.startswith(PRESENCE_PREFIX)]
+        return [name[1:] for name in self.table if isinstance(name, PresenceChannel)]

@@ -30,10 +30,11 @@ from .blocking import HubThread, refuse_loop, wait_for_publish
 from .channel import Channel
 from .channels import Channels
 from .codec import Envelope, JSONCodec, StandardJSON, check_id, encode, fresh_id, now_ms, payload
+from .connections import KICKS, Connections
 from .counters import Counters
 from .members import GRACE, LEASE, Members
-from .message import History, Member, Position, Published, Since, as_cursor
-from .names import MATCH_CACHE, ChannelRule, PresenceChannel, Rules, check_channel
+from .message import History, Member, Occupancy, Position, Published, Since, as_cursor
+from .names import MATCH_CACHE, ChannelRule, InternalChannel, PresenceChannel, Rules, check_channel
 from .policy import Policy, check_policy, make_outbox
 from .publisher import Publisher
 from .recovery import read_out
@@ -132,8 +133,9 @@ class Hub:
             clock=clock,
         )
         self._members = Members(
-            self.backend, self._channels, self._publish_presence, json=self.json, lease=lease, clock=clock
+            self.backend, self._channels, self._publish_internal, json=self.json, lease=lease, clock=clock
         )
+        self.connections = Connections(self._channels)
         self.backend.bind(self._channels)
         for rule in channels:
             self.add_rule(rule)
@@ -176,7 +178,7 @@ class Hub:
         except KeyError:
             pass
         check_channel(channel)
-        if isinstance(channel, PresenceChannel):
+        if isinstance(channel, InternalChannel):
             return None
         match = self.rules.match(channel)
         found = None
@@ -189,7 +191,7 @@ class Hub:
 
     def replay(self, name: str) -> int:
         """How many kept messages a subscriber of *name* gets who asks for nothing."""
-        match = None if isinstance(name, PresenceChannel) else self.rules.match(name)
+        match = None if isinstance(name, InternalChannel) else self.rules.match(name)
         return 0 if match is None else match.rule.replay
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -260,6 +262,7 @@ class Hub:
         self._state = _State.OPEN
         self._subscriptions.clear()
         self._members.forget()
+        self.connections.forget()
         self._channels.open()
         if self.backend.needs_start:
             self._link = Scope("samovar.hub.link")
@@ -344,7 +347,7 @@ class Hub:
             PublishUnknown: it may or may not be in; ``error.id`` is good for a retry.
             UnsupportedByBackend: *position* or *version* is more than the backend can do.
         """
-        if isinstance(channel, PresenceChannel):
+        if isinstance(channel, InternalChannel):
             check_channel(str(channel))
         if position:
             self._need(Feature.POSITION)
@@ -373,7 +376,7 @@ class Hub:
         self._count(accepted.duplicate)
         return Published(id, accepted.position, accepted.duplicate)
 
-    async def _publish_presence(self, channel: str, data: Any) -> object:
+    async def _publish_internal(self, channel: str, data: Any) -> object:
         return await self._publish(channel, data)
 
     def publish_sync(
@@ -424,7 +427,7 @@ class Hub:
         self._ready()
         records = []
         for channel, data in items:
-            if isinstance(channel, PresenceChannel):
+            if isinstance(channel, InternalChannel):
                 check_channel(str(channel))
             retention = self._retention(channel)
             id, envelope, _ = self._envelope(channel, data, None, None)
@@ -606,6 +609,14 @@ class Hub:
         self._check_presence(channel)
         return await self.backend.members(channel)
 
+    async def occupancy(self, channel: str) -> Occupancy:
+        """How many are in *channel*: connections, users, anonymous connections.
+
+        Raises:
+            InvalidChannel, UnsupportedByBackend: see :meth:`presence`.
+        """
+        return Occupancy.of(await self.presence(channel))
+
     async def enter(self, channel: str, member: Member) -> None:
         """Enter *member*, and renew it until :meth:`leave`; entering again replaces what it shows.
 
@@ -628,6 +639,31 @@ class Hub:
         """
         self._check_presence(channel)
         await self._members.leave(channel, member_id, grace=grace)
+
+    async def kick(self, user: str) -> None:
+        """Send *user* away from every worker: the open connections of that name are closed.
+
+        Those are websockets and event streams that asked a rule or ``app.identify`` who they are. It is no ban: rules
+        are asked again when the client comes back, so take its rights first, then kick. A waiting long-poll ends by
+        itself; its next request asks the rules.
+
+        Raises:
+            PublishError: the workers may not have heard it; kicking again does no harm.
+        """
+        if not isinstance(user, str):
+            raise TypeError(f"kick takes a user's name as app.identify gives it, not {user!r}")
+        await self._publish_internal(KICKS, {"user": user})
+
+    async def follow_kicks(self) -> None:
+        """For doors, before a client's rights are asked: kicks of all workers reach :attr:`connections` from now on.
+
+        It returns when that is so, or after ``join_timeout``; a broker that is away is not waited for.
+        """
+        self._ready()
+        if self.health.state is BackendState.DOWN:
+            self.connections.begin()
+        else:
+            await self.connections.follow(self.join_timeout)
 
     async def sweep(self) -> None:
         """Renew and sweep presence now, as the hub does by itself every third of the lease."""

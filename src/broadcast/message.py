@@ -8,7 +8,7 @@ takes: one position, or several as ``channel=epoch:offset,channel=epoch:offset``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -282,6 +282,12 @@ class History:
         """Nothing between the given cursor and this read is missing."""
         return self.gap is None
 
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.messages)
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -301,3 +307,24 @@ class Member:
     def key(self) -> str:
         """What members are grouped by: the user, else the connection."""
         return self.id if self.user is None else self.user
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """How many are present in a channel.
+
+    Args:
+        connections: all members.
+        users: different users among them.
+        anonymous: connections without a user.
+    """
+
+    connections: int
+    users: int
+    anonymous: int
+
+    @classmethod
+    def of(cls, members: Collection[Member]) -> Occupancy:
+        """Count *members*."""
+        users = {member.user for member in members if member.user is not None}
+        return cls(len(members), len(users), sum(member.user is None for member in members))

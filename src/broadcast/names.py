@@ -27,7 +27,13 @@ PRESENCE_PREFIX = "!"
 MATCH_CACHE = 4096  # names; the table of matches is emptied when it is full
 
 
-class PresenceChannel(str):
+class InternalChannel(str):
+    """The name of a channel of the hubs' own; users cannot write one, for it has characters that theirs have not."""
+
+    __slots__ = ()
+
+
+class PresenceChannel(InternalChannel):
     """The name of a companion channel on which joins and leaves are told; made by :func:`presence_channel`."""
 
     __slots__ = ()
@@ -39,7 +45,7 @@ def check_channel(name: str) -> None:
     Raises:
         InvalidChannel: it may not; the message says why.
     """
-    if type(name) is PresenceChannel:
+    if isinstance(name, InternalChannel):
         return
     if not isinstance(name, str):
         raise InvalidChannel(f"the name of a channel is a str, not {type(name).__name__}")

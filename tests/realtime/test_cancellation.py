@@ -1,7 +1,7 @@
 """Cancelled at any step, a door leaves the house in order: no task, no subscription, no presence, nobody to be told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -53,7 +53,7 @@ def scope(kind: str, path: str, query: bytes = b"") -> Message:
 
 
 @pytest.fixture
-def app() -> Samovar:
+async def app() -> AsyncIterator[Samovar]:
     app = Samovar(__name__)
     app.config.update(TESTING=True, PRESENCE_GRACE=0, WEBSOCKET_CLOSE_TIMEOUT=0.2)
     app.channels.add(ChannelRule("tea", presence=True), lambda: True)
@@ -77,7 +77,8 @@ def app() -> Samovar:
     async def wait() -> Any:
         return await long_poll("tea", since=await hub.cursor("tea"))
 
-    return app
+    yield app
+    await app.hub.stop()  # presence is looked after by a task now and then
 
 
 async def cancelled_after(app: Samovar, steps: int, asgi: Message, peer: Peer) -> None:

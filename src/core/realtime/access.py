@@ -8,6 +8,7 @@ answers for everybody else. ``hub.*`` is trusted code and never asks.
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from ...broadcast import ChannelRule, Rules
 from ...errors import ConfigError
+from ..ctx import required_context
 
 AccessFunction: TypeAlias = "Callable[..., bool | Access | Awaitable[bool | Access]]"
 
@@ -28,7 +30,7 @@ class Access:
         presence: clients may see who is present (through the live endpoint).
         user: who this is, instead of what ``app.identify`` says.
         info: JSON data shown to others in presence.
-        expires: when the access ends, in seconds since 1970; None never.
+        expires: when the access ends, in seconds since 1970: the rule is asked again then; None never.
     """
 
     publish: bool = False
@@ -70,23 +72,38 @@ class ChannelAccess:
         """Have *function* name the user of a connection."""
         self._identify = self._ensure_async(function)
 
+    @property
+    def identifies(self) -> bool:
+        """A function names users."""
+        return self._identify is not None
+
     async def user(self) -> str | None:
-        """Who the active connection is, None for anonymous.
+        """Who the active connection is, None for anonymous; the app's function is asked once for each.
 
         Raises:
             TypeError: the app's function returned neither a str nor None.
         """
         if self._identify is None:
             return None
-        user = await self._identify()
+        connection = required_context("app.identify").connection
+        if connection is not None and connection.identified is not None:
+            return connection.identified[0]
+        user: str | None = await self._identify()
         if user is not None and not isinstance(user, str):
             raise TypeError(f"the function given to app.identify must return a str or None, not {user!r}")
+        if connection is not None:
+            connection.identified = (user,)
         return user
 
     def guarded(self, rule: ChannelRule) -> str | None:
         """The name of the function that guards *rule*, None without one."""
         function = self._functions.get(rule.pattern)
         return None if function is None else name_of(function)
+
+    def guards(self, channel: str) -> bool:
+        """A function says who may subscribe to *channel*."""
+        rule = self.rule(channel)
+        return rule is not None and rule.pattern in self._functions
 
     def rule(self, channel: str) -> ChannelRule | None:
         """The rule that *channel* falls under, None without one."""
@@ -95,6 +112,8 @@ class ChannelAccess:
 
     async def ask(self, channel: str) -> Access | None:
         """What the rule of *channel* grants to the connection whose context is active; None is a refusal.
+
+        An access that has expired already is one too.
 
         Raises:
             TypeError: the rule's function returned neither a bool nor an :class:`Access`.
@@ -108,7 +127,7 @@ class ChannelAccess:
             return GRANTED
         answer = await function(**values)
         if isinstance(answer, Access):
-            return answer
+            return None if answer.expires is not None and answer.expires <= time.time() else answer
         if isinstance(answer, bool):
             return GRANTED if answer else None
         name = name_of(function)

@@ -33,6 +33,7 @@ RESTART = CloseCode(1012, "restarting: come back", True)
 SLOW = CloseCode(4008, "too slow: come back and catch up", True)
 GAP = CloseCode(4009, "messages were missed", True)
 BAD_REQUEST = CloseCode(4400, "bad request", False)
+SIGNED_OUT = CloseCode(4401, "signed out", False)
 DENIED = CloseCode(4403, "denied", False)
 
 TABLE: dict[int, CloseCode] = {
@@ -46,6 +47,7 @@ TABLE: dict[int, CloseCode] = {
         SLOW,
         GAP,
         BAD_REQUEST,
+        SIGNED_OUT,
         DENIED,
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from werkzeug.exceptions import BadRequest, Forbidden
 
@@ -61,17 +62,27 @@ def _for_channels(cursor: Cursor, channels: Sequence[str]) -> Cursor:
     return cursor
 
 
-async def ask_all(channels: Sequence[str], *, authorize: bool) -> list[Access]:
-    """Ask the rules of all *channels* in the active request's name.
+class Ask(Protocol):
+    """Asks the rule of one channel."""
+
+    async def __call__(self, channel: str, *, authorize: bool) -> Access | None:
+        """What is granted, None for a refusal."""
+
+
+async def ask_rule(channel: str, *, authorize: bool) -> Access | None:
+    """What the rule grants to the active request, None for a refusal."""
+    return await current_app.channels.ask(channel) if authorize else GRANTED
+
+
+async def ask_all(channels: Sequence[str], ask: Ask = ask_rule, *, authorize: bool) -> list[Access]:
+    """Ask about all *channels* in the active request's name.
 
     Raises:
         Forbidden: one of them refused.
     """
-    if not authorize:
-        return [GRANTED] * len(channels)
     granted = []
     for channel in channels:
-        access = await current_app.channels.ask(channel)
+        access = await ask(channel, authorize=authorize)
         if access is None:
             raise Forbidden(f"you may not subscribe to the channel {channel!r}")
         granted.append(access)

@@ -9,9 +9,12 @@ overflow policy.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from ...broadcast import Event, Gap, Hub, Member, Message, Since, Subscribed, Subscription, presence_channel
@@ -19,10 +22,17 @@ from ...errors import AlreadySubscribed, HubClosed, SlowSubscriber, WebsocketClo
 from ...tasks import Scope
 from . import codes, frames
 from .lanes import LaneState, PlainLane
+from .stay import Stay
 
 OnGap: TypeAlias = (
     "Literal['close', 'ignore'] | Callable[[Gap], str | bytes | Awaitable[str | bytes | None] | None]"
 )
+
+
+SEND_AWAY = 1.0
+"""Seconds that a peer which does not read may hold up the close frame that sends it away."""
+
+logger = logging.getLogger("samovar.websocket")
 
 
 @dataclass(slots=True)
@@ -74,6 +84,8 @@ class Outbound:
         self._pending: set[asyncio.Future[None]] = set()
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
+        self.stay: Stay | None = None
+        self._judge: asyncio.Task[None] | None = None
 
     async def send(self, data: str | bytes) -> None:
         """Send one frame behind everything that is queued; returns when it has been written.
@@ -122,6 +134,37 @@ class Outbound:
             self.subscription = hub.subscribe(**bounds)
             self._writer = self._scope.start(self._write_all(self.subscription), name="writer")
         return self.subscription
+
+    def stay_of(self, hub: Hub) -> Stay:
+        """The connection's stay; the first call, in the connection's context, begins to watch it."""
+        if self.stay is None:
+            self.stay = Stay(hub)
+            self.stay.open(partial(self._settle_soon, contextvars.copy_context()))
+        return self.stay
+
+    def _settle_soon(self, context: contextvars.Context) -> None:
+        if self._judge is None or self._judge.done():
+            self._judge = self._scope.start(self._settle(), name="stay", context=context)
+
+    async def _settle(self) -> None:
+        """End the connection if it may not stay; what is queued is not written any more."""
+        assert self.stay is not None
+        while self.stay.unsettled:
+            code = await self.stay.settle()
+            if code is not None:
+                self.close()
+                await self._send_away(code)
+                return
+
+    async def _send_away(self, code: codes.CloseCode) -> None:
+        """Close without waiting for a peer that does not read: nothing of it is to be read either any more."""
+        try:
+            async with asyncio.timeout(SEND_AWAY):
+                await self.lane.close(code.code, code.reason)
+        except (WebsocketClosed, TimeoutError) as error:
+            logger.debug("a websocket that may not stay ended without its close frame: %r", error)
+        finally:
+            self._interrupt()
 
     async def add(
         self,
@@ -182,6 +225,8 @@ class Outbound:
     def close(self) -> None:
         """No more messages: leave the channels and stop the writer; idempotent."""
         self._closing = True
+        if self.stay is not None:
+            self.stay.close()
         if self.subscription is not None:
             self.subscription.close()
 

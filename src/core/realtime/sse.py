@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from ...broadcast import (
@@ -24,17 +25,19 @@ from ...broadcast import (
     Position,
     Since,
     Subscribed,
+    Subscription,
 )
 from ...errors import BackendUnavailable, HubClosed, SlowSubscriber
 from ...tasks import Scope
 from ..ctx import required_context
 from ..globals import current_app
 from ..wrappers import Response
-from . import frames
+from . import codes, frames
 from .drain import ShutdownEvent
 from .entry import ask_all, check_names, read_cursor
 from .frames import ServerSentEvent
 from .identity import members_for
+from .stay import Stay
 
 HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -87,7 +90,8 @@ async def event_stream(
         names = check_names([_name(channel) for channel in channels])
         _check_composite(names)
         cursor = read_cursor(since, names, last_event_id=True)
-        granted = await ask_all(names, authorize=authorize)
+        stay = Stay(app.hub)
+        granted = await ask_all(names, stay.ask, authorize=authorize)
         body = ChannelStream(
             app.hub,
             names,
@@ -97,6 +101,7 @@ async def event_stream(
             heartbeat=beat,
             envelope=envelope,
             members=await members_for(names, granted),
+            stay=stay,
             grace=config["PRESENCE_GRACE"],
             shutdown=app.shutdown_event,
             bounds={"policy": policy, "max_messages": max_messages, "max_bytes": max_bytes},
@@ -137,6 +142,7 @@ class ChannelStream:
         heartbeat: float,
         envelope: bool,
         members: dict[str, Member],
+        stay: Stay,
         grace: float,
         shutdown: ShutdownEvent,
         bounds: dict[str, Any],
@@ -149,6 +155,7 @@ class ChannelStream:
         self._heartbeat = heartbeat
         self._envelope = envelope
         self._members = members
+        self._stay = stay
         self._grace = grace
         self._shutdown = shutdown
         self._bounds = bounds
@@ -159,6 +166,7 @@ class ChannelStream:
         yield self._prelude
         subscription = self._hub.subscribe(**self._bounds)
         self._shutdown.add(subscription.close)
+        self._stay.open(partial(_wake, subscription))
         try:
             for channel in self._channels:
                 await subscription.add(channel, since=self._cursor, last=self._last)
@@ -166,11 +174,19 @@ class ChannelStream:
                 await self._hub.enter(channel, member)
             while True:
                 events = await subscription.events(timeout=self._heartbeat)
+                if self._stay.unsettled:
+                    if (end := await self._stay.settle()) is not None:
+                        yield _farewell(end)
+                        return
+                    events = [event for event in events if event is not WAKE]
+                    if not events:
+                        continue
                 yield b"".join([self._block(event) for event in events]) if events else HEARTBEAT
         except (SlowSubscriber, HubClosed, BackendUnavailable) as end:
             yield ServerSentEvent(comment=f"end: {frames.LINE_END.sub(' ', str(end))}").encode()
         finally:
             self._shutdown.discard(subscription.close)
+            self._stay.close()
             subscription.close()
             for channel, member in self._members.items():
                 await self._hub.leave(channel, member.id, grace=self._grace)
@@ -194,6 +210,25 @@ class ChannelStream:
             return str(position or "")
         self._positions[channel] = position
         return frames.composite(self._positions)
+
+
+WAKE: Any = object()
+"""Stands in a stream's outbox so that its reader looks at the stay."""
+
+
+def _wake(subscription: Subscription) -> None:
+    try:
+        subscription.put(WAKE, 0)
+    except SlowSubscriber:
+        return  # others stand there already
+    except HubClosed:
+        return  # the stream ends anyway
+
+
+def _farewell(code: codes.CloseCode) -> bytes:
+    """The last word of a stream whose client may not stay; it comes back, and is refused with a status or let in."""
+    data = {"code": code.code, "reason": code.reason, "retry": code.retry}
+    return ServerSentEvent(data, event="closed").encode()
 
 
 class SourceStream:

@@ -57,6 +57,8 @@ class BaseRequestWebsocket(SansIORequest):
     """What the rule's converters took from the path."""
     routing_exception: Exception | None = None
     """Why nothing matched."""
+    identified: tuple[str | None] | None = None
+    """What ``app.identify`` said of this connection; None: it was not asked yet."""
 
     def __init__(self, scope: Scope) -> None:
         # SansIORequest.__init__ is left out on purpose: see the module's docstring.

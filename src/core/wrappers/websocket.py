@@ -15,7 +15,6 @@ from ...broadcast.message import as_cursor
 from ...errors import InvalidChannel, InvalidCursor, WebsocketClosed
 from ..globals import current_app
 from ..realtime import codes
-from ..realtime.access import Access
 from ..realtime.identity import connection_id, member_for
 from ..realtime.inbound import Inbound, InboundEnd
 from ..realtime.lanes import Closed, LaneState, PlainLane
@@ -88,6 +87,8 @@ class Websocket(BaseRequestWebsocket):
             raise self.lane.error()
         raw = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in Headers(headers or ())]
         await self.lane.accept(subprotocol, raw)
+        if current_app.channels.identifies:
+            await self.outbound.stay_of(current_app.hub).introduce()
 
     # --- in and out --------------------------------------------------------------------------------------------
 
@@ -182,7 +183,8 @@ class Websocket(BaseRequestWebsocket):
             AlreadySubscribed: this connection has the channel already.
         """
         await self._check(channel, since)
-        access = await current_app.channels.ask(channel) if authorize else Access()
+        stay = self.outbound.stay_of(current_app.hub)
+        access = await stay.ask(channel, authorize=authorize)
         if access is None:
             await self._refuse(Forbidden(f"you may not subscribe to the channel {channel!r}"), codes.DENIED)
         assert access is not None
@@ -200,6 +202,8 @@ class Websocket(BaseRequestWebsocket):
 
     async def unsubscribe(self, channel: str) -> None:
         """Carry *channel* no more; a channel that is not subscribed is no error."""
+        if self.outbound.stay is not None:
+            self.outbound.stay.forget(channel)
         await self.outbound.remove(channel, grace=current_app.config["PRESENCE_GRACE"])
 
     async def _check(self, channel: str, since: Since) -> None:

@@ -30,6 +30,20 @@ export function openSse(address, callbacks, env) {
     }
   }
 
+  /** The server's last word: whether coming back is of any use. The browser would, so it is stopped here. */
+  function dismissed(event) {
+    source.onerror = null;
+    source.close();
+    try {
+      const { reason, retry } = JSON.parse(event.data);
+      callbacks.close({ reason, final: !retry });
+    } catch (error) {
+      env.report(error);
+      callbacks.close({ reason: "the server ended the event stream" });
+    }
+  }
+
+  source.addEventListener("closed", dismissed);
   for (const name of EVENTS) {
     source.addEventListener(name, read);
   }
