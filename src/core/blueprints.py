@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .scaffold import Scaffold, _class_and_code, endpoint_of
+from .scaffold import Scaffold, _class_and_code, channel_rule, endpoint_of
 from .typing import AnyCallable, F, FilePath
 
 if TYPE_CHECKING:
@@ -159,6 +159,37 @@ class Blueprint(Scaffold):
                 rule, endpoint, view_func, provide_automatic_options=provide_automatic_options, **options
             )
         )
+
+    def channel(self, pattern: str, **options: Any) -> Callable[[F], F]:
+        """As ``app.channel``: declare the channels of *pattern*, with the function that says who may subscribe.
+
+        Names are not prefixed: the same channel is reached from everywhere. A blueprint that is registered twice on an
+        app declares its channels once.
+
+        Raises:
+            InvalidRule: the pattern or an option cannot work; at registration, it ties with another rule.
+        """
+        channel_rule(pattern, options)  # complains now rather than at registration
+
+        def decorate(func: F) -> F:
+            self._record_for_app(lambda app: _ignore(app.channel(pattern, **options)(func)))
+            return func
+
+        return decorate
+
+    def add_channel(self, pattern: str, public: bool = False, **options: Any) -> None:
+        """As ``app.add_channel``: declare the channels of *pattern* without a function; see :meth:`channel`."""
+        channel_rule(pattern, options)
+        self._record_for_app(lambda app: app.add_channel(pattern, public, **options))
+
+    def _record_for_app(self, func: Callable[[Samovar], None]) -> None:
+        """Have *func* called with each app, at the blueprint's first registration there."""
+
+        def once(state: BlueprintSetupState) -> None:
+            if sum(blueprint is self for blueprint in state.app.blueprints.values()) == 1:
+                func(state.app)
+
+        self.record(once)
 
     def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:
         """Put another blueprint inside this one; names and prefixes are joined."""

@@ -210,7 +210,8 @@ class Dispatch(Contexts):
         except Exception as error:
             if not from_error_handler:
                 raise
-            self.log_exception(error)
+            if not _is_again(error, (context or required_context()).error):
+                self.log_exception(error)
         return response
 
     async def process_response(self, response: Response, context: Context | None = None) -> Response:
@@ -407,7 +408,8 @@ class Dispatch(Contexts):
         except Exception as error:
             if not from_error_handler:
                 raise
-            self.log_exception(error)
+            if not _is_again(error, (context or required_context()).error):
+                self.log_exception(error)
         return response
 
     async def postprocess_websocket(
@@ -441,6 +443,11 @@ class Dispatch(Contexts):
             raise error
         self.log_exception(error)
         return await self.finalize_websocket(await self._server_error(error), from_error_handler=True)
+
+
+def _is_again(error: Exception, first: BaseException | None) -> bool:
+    """A hook fails on the error page just as it did on the view's answer, which was logged."""
+    return type(error) is type(first) and str(error) == str(first)
 
 
 def _unpacked(result: tuple[Any, ...]) -> tuple[Any, Any, Any]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException, default_exceptions
 
+from ..broadcast import ChannelRule
+from ..errors import InvalidRule
 from .config import Config
 from .globals import current_app
 from .helpers import send_from_directory
@@ -55,6 +58,21 @@ def setupmethod(method: T_setup) -> T_setup:
         return method(self, *args, **kwargs)
 
     return wrapper  # type: ignore[return-value]  # same signature
+
+
+def channel_rule(pattern: str, options: dict[str, Any]) -> ChannelRule:
+    """The rule of *pattern*.
+
+    Raises:
+        InvalidRule: the pattern or an option cannot work, or there is no such option.
+    """
+    known = [field.name for field in fields(ChannelRule) if field.name != "pattern"]
+    for name in options:
+        if name not in known:
+            raise InvalidRule(
+                f"a channel has no option {name}=, as {pattern!r} is given: it has {', '.join(known)}"
+            )
+    return ChannelRule(pattern, **options)
 
 
 class Scaffold:

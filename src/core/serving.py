@@ -111,13 +111,7 @@ class Serving(Dispatch):
         Raises:
             TypeError: *func* is no function, but perhaps what one returned.
         """
-        if inspect.iscoroutine(func):
-            func.close()
-            raise TypeError(
-                f"give the function, not what it returns: app.add_background_task({func.__name__}, …arguments)"
-            )
-        if not callable(func):
-            raise TypeError(f"a background task is a function, not {type(func).__name__}")
+        _check_function(func)
         if self._background is None:
             self._background = TaskScope("background", on_error=lambda task, error: None)
         self._background.start(self._run_in_background(func, args, kwargs), name=_name(func))
@@ -140,6 +134,21 @@ class Serving(Dispatch):
         if got_background_exception.receivers:
             await send(got_background_exception, self, exception=error)
         self.log_exception(error)
+
+
+def _check_function(func: Any) -> None:
+    """Complain about a coroutine, which is closed, and whatever else cannot be called.
+
+    Raises:
+        TypeError: it is so.
+    """
+    if inspect.iscoroutine(func):
+        func.close()
+        raise TypeError(
+            f"give the function, not what it returns: app.add_background_task({func.__name__}, …arguments)"
+        )
+    if not callable(func):
+        raise TypeError(f"a background task is a function, not {type(func).__name__}")
 
 
 def _name(func: Any) -> str:

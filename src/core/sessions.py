@@ -185,6 +185,23 @@ class SecureCookieSessionInterface(SessionInterface):
         """See :meth:`open_session_nowait`; a subclass that overrides this one is opened before the hooks."""
         return self.open_session_nowait(app, request)
 
+    def _signed(self, signer: URLSafeTimedSerializer, session: SessionMixin) -> str | bytes:
+        """The cookie's value.
+
+        Raises:
+            TypeError: a value of the session cannot be written; the message names it.
+        """
+        try:
+            return signer.dumps(dict(session))
+        except TypeError:
+            for key, value in session.items():
+                try:
+                    self.serializer.dumps({key: value})
+                except TypeError as error:
+                    what = type(value).__name__
+                    raise TypeError(f"session[{key!r}] cannot be stored: {what} ({error})") from None
+            raise
+
     async def save_session(self, app: Samovar, session: SessionMixin, response: Response | None) -> None:
         """Set the cookie where the session was changed, delete it where it was emptied."""
         if response is None:
@@ -208,7 +225,7 @@ class SecureCookieSessionInterface(SessionInterface):
             return
         signer = self.get_signing_serializer(app)
         assert signer is not None, "a session with content was opened with a key"
-        value = signer.dumps(dict(session))
+        value = self._signed(signer, session)
         text = value if isinstance(value, str) else value.decode("ascii")
         expires = self.get_expiration_time(app, session)
         response.set_cookie(self.get_cookie_name(app), text, expires=expires, **where)

@@ -19,7 +19,6 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from werkzeug.exceptions import Aborter
 
-from ..broadcast import ChannelRule
 from ..tasks import Scope as TaskScope
 from .asgi.http import HTTPHandler
 from .asgi.lifespan import LifespanHandler
@@ -34,7 +33,7 @@ from .realtime.access import AccessFunction, ChannelAccess
 from .realtime.drain import ShutdownEvent
 from .realtime.longpoll import Polls
 from .routing import Route, Router, SamovarMap, SamovarRule
-from .scaffold import Scaffold, endpoint_of, setupmethod
+from .scaffold import Scaffold, channel_rule, endpoint_of, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import Environment
 from .typing import (
@@ -306,6 +305,7 @@ class Setup(Scaffold):
         required = getattr(view_func, "required_methods", ())
         return {method.upper() for method in chain(methods, required)}
 
+    @setupmethod
     def channel(self, pattern: str, **options: Any) -> Callable[[F], F]:
         """Declare the channels of *pattern*; the decorated function says who may subscribe.
 
@@ -327,6 +327,7 @@ class Setup(Scaffold):
 
         return decorator
 
+    @setupmethod
     def add_channel(self, pattern: str, public: bool = False, **options: Any) -> None:
         """Declare the channels of *pattern* without a function that guards them.
 
@@ -338,9 +339,8 @@ class Setup(Scaffold):
         """
         self._add_channel(pattern, None, {"public": public, **options})
 
-    @setupmethod
     def _add_channel(self, pattern: str, func: AccessFunction | None, options: dict[str, Any]) -> None:
-        rule = ChannelRule(pattern, **options)
+        rule = channel_rule(pattern, options)
         self.channels.add(rule, func)
         if self._hub is not None:
             self._hub.add_rule(rule)

@@ -26,7 +26,14 @@ from samovar import (
 )
 from samovar.core.sessions import SessionInterface
 from samovar.core.testing import WebsocketResponseError
-from samovar.errors import InvalidChannel, InvalidCursor, MessageTooLarge, PublishRejected, PublishUnknown
+from samovar.errors import (
+    InvalidChannel,
+    InvalidCursor,
+    InvalidRule,
+    MessageTooLarge,
+    PublishRejected,
+    PublishUnknown,
+)
 
 from .wire import Wire
 
@@ -543,6 +550,18 @@ async def test_registering_after_the_first_request_is_an_error(app: Samovar) -> 
         app.before_request(lambda: None)
     with pytest.raises(AssertionError, match="add_url_rule"):
         app.add_url_rule("/b", "b", lambda: "")
+
+
+async def test_a_channel_that_comes_too_late_or_has_no_such_option_is_named(app: Samovar) -> None:
+    with pytest.raises(InvalidRule, match=r"no option histroy=.*: it has history, ttl,"):
+        app.add_channel("a", histroy=3)
+    with pytest.raises(InvalidRule, match="no option histroy="):
+        app.channel("a", histroy=3)(lambda: True)
+    await app.test_client().get("/")
+    with pytest.raises(AssertionError, match="^add_channel was called"):
+        app.add_channel("a")
+    with pytest.raises(AssertionError, match="^channel was called"):
+        app.channel("a")
 
 
 def test_one_endpoint_has_one_view(app: Samovar) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from samovar import Blueprint, Response, Samovar, render_template, request, url_for
+from samovar import Blueprint, Response, Samovar, long_poll, render_template, request, url_for
+from samovar.errors import InvalidRule
 
 
 @pytest.fixture
@@ -161,3 +162,29 @@ async def test_serving_hooks_and_template_tools_of_a_blueprint(app: Samovar) -> 
     assert log == ["before", "after"]
     assert app.jinja_env.filters["shout"]("a") == "A"
     assert await get(app, "/nowhere") == "mine"
+
+
+async def test_channels_of_a_blueprint_have_their_own_names_on_every_app() -> None:
+    blueprint = Blueprint("bp", __name__, url_prefix="/bp")
+
+    @blueprint.channel("room/<name>", history=5)
+    def may_join(name: str) -> bool:
+        return name == "open"
+
+    blueprint.add_channel("news", public=True)
+    with pytest.raises(InvalidRule, match="no option histroy="):
+        blueprint.channel("x", histroy=1)
+
+    @blueprint.get("/<name>")
+    async def poll(name: str) -> Response:
+        return await long_poll(f"room/{name}", timeout=0)
+
+    for _ in range(2):
+        app = Samovar(__name__, static_folder=None)
+        app.register_blueprint(blueprint)
+        app.register_blueprint(blueprint, name="again", url_prefix="/again")
+        assert [rule.pattern for rule in app.channels.declared] == ["room/<name>", "news"]
+        assert app.channels.declared[0].history == 5 and app.channels.declared[1].public
+        client = app.test_client()
+        assert (await client.get("/bp/open")).status_code == 200
+        assert (await client.get("/again/closed")).status_code == 403

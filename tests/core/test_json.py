@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
-from samovar import Samovar, jsonify
+from samovar import Samovar, jsonify, request
 from samovar.core import json
 from samovar.core.json import DefaultJSONProvider
 
@@ -39,7 +39,6 @@ class Point:
         (date(2026, 1, 2), '"Fri, 02 Jan 2026 00:00:00 GMT"'),
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), '"Fri, 02 Jan 2026 03:04:05 GMT"'),
         (Markup("<b>"), '"<b>"'),
-        (float("nan"), "NaN"),
         ({1: "a"}, '{"1":"a"}'),
     ],
 )
@@ -57,6 +56,30 @@ def test_what_cannot_be_written(app: Samovar) -> None:
     for value, error in ((circle, ValueError), (object(), TypeError)):
         with pytest.raises(error):
             provider.encode(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"a": [float("inf")]}])
+@pytest.mark.parametrize("debug", [False, True])
+async def test_numbers_that_no_browser_reads_are_refused(app: Samovar, value: Any, debug: bool) -> None:
+    app.debug = debug
+    app.add_url_rule("/", "index", lambda: {"value": value})
+    assert (await app.test_client().get("/")).status_code == 500
+    provider = app.json
+    assert isinstance(provider, DefaultJSONProvider)
+    for write in (provider.dumps, provider.encode):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write(value)
+    provider.allow_nan = True
+    assert provider.encode(float("nan")) == provider.dumps(float("nan")) == "NaN"
+
+
+async def test_a_forgotten_await_is_named(app: Samovar, caplog: pytest.LogCaptureFixture) -> None:
+    @app.post("/")
+    async def index() -> Any:
+        return {"x": request.get_json()}
+
+    assert (await app.test_client().post("/", json=1)).status_code == 500
+    assert "an await is missing before get_json()" in caplog.text
 
 
 def test_options_take_effect_at_once(app: Samovar) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -148,6 +149,22 @@ def test_types_survive_the_cookie(name: str) -> None:
     serializer = TaggedJSONSerializer()
     value = serializer.loads(serializer.dumps({"x": VALUES[name]}))["x"]
     assert value == VALUES[name] and type(value) is type(VALUES[name])
+
+
+@pytest.mark.parametrize(("value", "what"), [({1}, "set"), ({"deep": [object()]}, "dict .*object")])
+async def test_a_value_that_no_cookie_holds_is_named_once(
+    app: Samovar, value: Any, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/")
+    async def index() -> str:
+        session["fine"] = 1
+        session["s"] = value
+        return "x"
+
+    assert (await app.test_client().get("/")).status_code == 500
+    assert len(caplog.records) == 1
+    assert caplog.records[0].exc_info is not None
+    assert re.search(rf"session\['s'\] cannot be stored: {what}", str(caplog.records[0].exc_info[1]))
 
 
 async def test_another_interface_is_opened_before_the_hooks_and_saved_after() -> None:

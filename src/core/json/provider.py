@@ -1,14 +1,15 @@
 """How an app writes and reads JSON.
 
 Departures from a plain ``json.dumps``: one encoder is built and kept, which halves the cost of a call, and it notices
-circular references not by a table but by the interpreter's depth limit. As in Flask, NaN and Infinity are written and
-read in HTTP bodies; what is published to channels refuses them.
+circular references not by a table but by the interpreter's depth limit. Unlike Flask's, it refuses to write NaN and
+Infinity, which are no JSON (RFC 8259, 6) and which no browser reads; they are read where a client sends them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import decimal
+import inspect
 import json
 import json.encoder
 import uuid
@@ -70,8 +71,11 @@ def default(obj: Any) -> Any:
     """JSON data for what JSON does not know: dates (as HTTP writes them), UUIDs, Decimals, dataclasses, Markup.
 
     Raises:
-        TypeError: nothing is known for its type either.
+        TypeError: nothing is known for its type either. A coroutine is closed.
     """
+    if inspect.iscoroutine(obj):
+        obj.close()
+        raise TypeError(f"coroutine is not JSON serializable: an await is missing before {obj.__name__}()")
     if isinstance(obj, date):
         return http_date(obj)
     if isinstance(obj, decimal.Decimal | uuid.UUID):
@@ -86,11 +90,13 @@ def default(obj: Any) -> Any:
 class DefaultJSONProvider(JSONProvider):
     """The standard library's JSON, with Flask's options as attributes.
 
-    ``default`` is called with what JSON does not know, ``ensure_ascii`` escapes what is not ASCII, ``sort_keys`` writes
-    keys in order, ``compact`` leaves out blanks (None: unless in debug mode), ``mimetype`` is the responses'.
+    ``default`` is called with what JSON does not know, ``allow_nan`` writes NaN and Infinity all the same,
+    ``ensure_ascii`` escapes what is not ASCII, ``sort_keys`` writes keys in order, ``compact`` leaves out blanks (None:
+    unless in debug mode), ``mimetype`` is the responses'.
     """
 
     default: Callable[[Any], Any] = staticmethod(default)
+    allow_nan = False
     ensure_ascii = True
     sort_keys = True
     compact: bool | None = None
@@ -108,6 +114,7 @@ class DefaultJSONProvider(JSONProvider):
     def dumps(self, obj: Any, **kwargs: Any) -> str:
         """*obj* as JSON text; keywords are those of ``json.dumps``."""
         kwargs.setdefault("default", self.default)
+        kwargs.setdefault("allow_nan", self.allow_nan)
         kwargs.setdefault("ensure_ascii", self.ensure_ascii)
         kwargs.setdefault("sort_keys", self.sort_keys)
         return json.dumps(obj, **kwargs)
@@ -132,6 +139,7 @@ class DefaultJSONProvider(JSONProvider):
 
     def _build_encoder(self) -> Callable[[Any], str]:
         options = {
+            "allow_nan": self.allow_nan,
             "default": self.default,
             "ensure_ascii": self.ensure_ascii,
             "sort_keys": self.sort_keys,
@@ -142,8 +150,8 @@ class DefaultJSONProvider(JSONProvider):
         if make is None:
             return plain.encode
         string = json.encoder.encode_basestring_ascii if self.ensure_ascii else json.encoder.encode_basestring
-        # markers=None: no table of containers; a circle ends in RecursionError. allow_nan as Flask's.
-        pieces = make(None, plain.default, string, None, ":", ",", self.sort_keys, False, True)
+        # markers=None: no table of containers; a circle ends in RecursionError.
+        pieces = make(None, plain.default, string, None, ":", ",", self.sort_keys, False, self.allow_nan)
 
         def encode(obj: Any) -> str:
             try:
