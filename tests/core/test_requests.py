@@ -45,7 +45,6 @@ JSON = {"content-type": "application/json"}
         (b'{"a": 1}', {"content-type": "application/vnd.api+json"}, 200),
         ('{"a": "ü"}'.encode("utf-16"), JSON, 200),
         (b'\xef\xbb\xbf{"a": 1}', JSON, 200),
-        (b'{"a": NaN}', JSON, 200),  # as Flask reads it
         (b"", JSON, 400),
         (b'{"a": 1', JSON, 400),
         (b"\xff\xfe\xfd", JSON, 400),
