@@ -173,6 +173,36 @@ async def test_a_durable_store_that_is_merely_restarted_is_not_fenced(start_redi
         assert "reset" not in hub.counters.gaps and messages.channels == ("a", "b", "none", "gone")
 
 
+async def test_a_witness_who_comes_late_does_not_fence_what_was_published_and_dropped_since(
+    start_redis: Start, tcp_proxy: StartProxy
+) -> None:
+    server = start_redis(keep="aof")
+    proxy = await tcp_proxy(server.port)
+    url = server.url("durable=1")
+    async with (
+        up(url, channels=[TYPING]) as other,
+        up(server.url("durable=1", port=proxy.port), channels=[TYPING]) as late,
+        late.subscribe("typing", "unused") as messages,
+    ):
+        await other.publish("typing", "…")
+        await other.publish("unused", 1)
+        assert sorted(await got(messages, 2), key=str) == [1, "…"]
+        before = await other.cursor("typing"), await other.cursor("unused")
+        for generation in (1, 2):  # the second time p and r are there already
+            proxy.refuse()
+            proxy.cut()
+            server.restart()
+            await is_up(other, generation)
+            await other.publish("typing", "again")  # not kept: nobody can look at the one before it
+            await other.publish("typing", "and again")
+            proxy.restore()
+            await is_up(late, generation)
+            assert await got(messages, 1) == ["!lost"]
+        epochs = [cursor.partition(":")[0] for cursor in before]
+        assert (await other.cursor("typing")).partition(":")[0] == epochs[0]
+        assert await other.cursor("unused") == before[1]
+
+
 async def test_a_worker_that_was_away_during_a_restart_sees_the_gap(
     start_redis: Start, tcp_proxy: StartProxy
 ) -> None:

@@ -160,12 +160,13 @@ class Keeper:
     async def _fence(self, session: Session, seen: Sequence[tuple[str, Seen]]) -> None:
         asked = [question for channel, one in seen for question in questions(self._keys, channel, one)]
         answers = await session.commands.batch(asked)
+        run_id = session.server.run_id
         if errors := [answer for answer in answers if isinstance(answer, ReplyError)]:
             raise Lost(refusal(errors[0]).words)
         back = [
             (channel, one)
             for (channel, one), meta, rows in zip(seen, answers[::2], answers[1::2], strict=True)
-            if went_back(one, meta, rows)
+            if went_back(one, meta, rows, before=self._run_id, run_id=run_id)
         ]
         if not back:
             return
@@ -177,7 +178,6 @@ class Keeper:
             back[0][0],
         )
         outlive = milliseconds(self.options.meta)
-        run_id = session.server.run_id
         calls = [
             clearing(self._keys, channel, run_id=run_id, suffix="", outlive=outlive, only=one.epoch)
             for channel, one in back

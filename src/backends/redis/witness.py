@@ -7,6 +7,9 @@ that were given once are given again, to other records, and cursors lie. Whoever
 record the store knows nothing, or has another in its place. So before a worker publishes to a server that was started
 since, it looks, and where the store went back it *fences* the channel: a new epoch, hence a Gap for everybody.
 
+What a record was that the channel has dropped since, no one can look up. So the first publish after a start notes in
+the channel's meta where it began and which process ended before: the store went back for those who saw more than that.
+
 What nobody who lives saw, nobody can tell.
 """
 
@@ -62,16 +65,28 @@ class Witness:
 def questions(keys: Keys, channel: str, seen: Seen) -> list[Command]:
     """What to ask the store about a channel."""
     meta, log = keys.of(channel, "meta"), keys.of(channel, "log")
-    return [["HMGET", meta, "e", "s", "l"], ["XRANGE", log, seen.offset, seen.offset]]
+    return [["HMGET", meta, "e", "s", "l", "b", "p", "r"], ["XRANGE", log, seen.offset, seen.offset]]
 
 
-def went_back(seen: Seen, meta: Sequence[Reply], rows: Sequence[Reply]) -> bool:
-    """Whether the store, by its answers to :func:`questions`, lost what was seen, or cannot show that it did not."""
-    epoch, newest, mark = meta
+def went_back(seen: Seen, meta: Sequence[Reply], rows: Sequence[Reply], *, before: str, run_id: str) -> bool:
+    """Whether the store, by its answers to :func:`questions`, lost what was seen, or cannot show that it did not.
+
+    Args:
+        seen: of one channel.
+        meta: its fields.
+        rows: the record in that place, if it is kept.
+        before: the run id of the process under which it was seen, or was known to be there.
+        run_id: of the process that runs now.
+    """
+    epoch, newest, mark, published, ended, began = meta
     if epoch is None or epoch.decode() != seen.epoch:
         return False  # another epoch is a Gap without our doing
     if int(newest or 0) == seen.offset:
         return bool(mark != seen.mark)
-    if int(newest or 0) < seen.offset or not rows:
+    if int(newest or 0) < seen.offset:
         return True
-    return bool(rows[0][1][1][:MARK] != seen.mark)
+    if published == before.encode():
+        return False  # nobody has published since the start: what it loaded goes beyond what we saw
+    if published == run_id.encode() and ended == before.encode() and began is not None:
+        return int(began) < seen.offset
+    return not rows or bool(rows[0][1][1][:MARK] != seen.mark)

@@ -1,7 +1,8 @@
 -- Number one record, keep it, send it: all or nothing, since the first write is where a full memory stops a script.
 --
 -- Meta: e epoch, s newest offset, b server's run id at the last publish, c bytes published in the epoch,
---       k t y retention (messages, milliseconds, bytes), v version, l how the newest record begins (durable only).
+--       k t y retention (messages, milliseconds, bytes), v version; durable only: l how the newest record begins,
+--       r newest offset at the first publish of this run, p the run before it.
 -- Log:  a stream; an entry's id is <offset>-<c before it>, so that the oldest entry tells how many bytes are kept.
 -- Id:   "<epoch> <offset>:<epoch as readers see it>", the answer to whoever publishes the id again.
 --
@@ -59,6 +60,10 @@ if version ~= '' then
 end
 if suffix == '' then
   set('l', string.sub(envelope, 1, 80))
+  if stored[3] and stored[3] ~= run then
+    set('p', stored[3])
+    set('r', stored[2] or '0')
+  end
 end
 redis.call('HSET', meta, unpack(changes))
 if forget then
