@@ -259,7 +259,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A read of a channel's kept messages.
+    """A read of a channel's kept messages; iterating over it gives them.
 
     Args:
         channel: its name.

@@ -277,7 +277,8 @@ async def test_history_pages_with_its_position() -> None:
     await hub.publish_many([("c", n) for n in range(10)])
     while True:
         history = await hub.history("c", since=since, limit=4)
-        seen += [m.data for m in history.messages]
+        assert len(history) <= 4
+        seen += [message.data for message in history]  # iterating over it is iterating over its messages
         since = history.position
         if not history.more:
             break

@@ -128,6 +128,10 @@ def test_bytes_are_read_in_any_unicode(app: Samovar, data: bytes) -> None:
     assert app.json.loads(data) == "ü"
 
 
+def test_nan_is_read_as_flask_reads_it(app: Samovar) -> None:
+    assert app.json.loads(b"[NaN]")[0] != app.json.loads(b"[NaN]")[0]
+
+
 def test_the_fallback_without_the_c_encoder(app: Samovar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard.encoder, "c_make_encoder", None)
     assert DefaultJSONProvider(app).encode({"b": 1, "a": Point(2)}) == '{"a":{"x":2},"b":1}'
