@@ -122,7 +122,7 @@ def finish_within(
 ) -> Generator[Any, Any, T]:
     """The rest of :func:`within`, for a coroutine whose first step was made already and gave *waiting*."""
     if seconds is None:
-        return (yield from _drive(steps, waiting))
+        return (yield from drive(steps, waiting))
     task = asyncio.current_task()
     assert task is not None
     before = task.cancelling()
@@ -135,7 +135,7 @@ def finish_within(
 
     timer = asyncio.get_running_loop().call_later(seconds, expire)
     try:
-        return (yield from _drive(steps, waiting))
+        return (yield from drive(steps, waiting))
     except asyncio.CancelledError:
         if expired and task.cancelling() <= before + 1:
             raise TimeoutError(f"no progress for {seconds} s") from None
@@ -146,9 +146,22 @@ def finish_within(
             task.uncancel()
 
 
-def _drive(steps: Generator[Any, Any, T] | Coroutine[Any, Any, T], waiting: Any) -> Generator[Any, Any, T]:
-    """Go on with *steps*, whose first yield was *waiting*: ``yield from`` for something already begun."""
+@coroutine
+def drive(
+    steps: Generator[Any, Any, T] | Coroutine[Any, Any, T],
+    waiting: Any,
+    at_wait: Callable[[], object] | None = None,
+) -> Generator[Any, Any, T]:
+    """Go on with *steps*, whose first yield was *waiting*: ``yield from`` for something already begun.
+
+    Args:
+        steps: a coroutine, or what an awaitable's ``__await__`` gave.
+        waiting: what its first step gave.
+        at_wait: called whenever it really suspends, the first time included.
+    """
     while True:
+        if at_wait is not None:
+            at_wait()
         try:
             sent = yield waiting
         except GeneratorExit:

@@ -5,25 +5,27 @@
     receive ─► Request ─► app.handle_request ─► Response ─► send
                context entered                  context left, after the last byte
 
-A buffered answer is two sends; no task is started and no timer armed for it unless something really waits. A streamed
-answer runs in the same task and context, with a watcher on ``receive`` that ends it when the client goes.
+A buffered answer is two sends; no task is started and no timer armed for it unless something really waits. A view that
+waits for something else than its request's body is watched from then on: it is cancelled when the client goes. A
+streamed answer runs in the same task and context, and is ended in the same way.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ClientDisconnected
 
-from ...tasks import Scope as TaskScope
 from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
-from ..utils import finish_within, within
+from ..utils import drive, finish_within, within
+from .watcher import Watcher
 
 if TYPE_CHECKING:
     from ..app import Samovar
+    from ..ctx import Context
+    from ..wrappers.request import Request
     from ..wrappers.response import RawHeaders, Response
 
 logger = logging.getLogger("samovar.http")
@@ -47,15 +49,20 @@ class HTTPHandler:
     """Somebody reads the body."""
     body_read = False
     """The body's end has come."""
-    _stash: ASGIMessage | None = None
-    _watcher: StreamWatcher | None = None
+    first_piece: ASGIMessage | None = None
+    """What came before anybody read the body."""
+    receive: ASGIReceive
+    """The server's, shared by the reader of the body and the watcher."""
+    _watcher: Watcher | None = None
+    _write_timeout: Any = ...
+    """For a buffered answer's two messages, in seconds or None, from when they are sent."""
 
     def __init__(self, app: Samovar, scope: Scope) -> None:
         self.app = app
         self.scope = scope
 
     async def __call__(self, receive: ASGIReceive, send: ASGISend) -> None:
-        self._receive = receive
+        self.receive = receive
         self._send = send
         app = self.app
         request = app.request_class(self.scope, self)
@@ -63,7 +70,13 @@ class HTTPHandler:
         token = context.push()
         error: BaseException | None = None
         try:
-            await self._respond(await app.handle_request(request))
+            serving = self._serve(request)
+            try:
+                waiting = serving.send(None)  # most requests never suspend, and this is all
+            except StopIteration:
+                pass
+            else:
+                await self._go_on(serving, waiting, context)
         except BaseException as raised:
             error = raised
             raise
@@ -73,6 +86,33 @@ class HTTPHandler:
                     await app.tear_down(context, error if error is not None else context.error)
             finally:
                 context.leave(token)
+                if self._watcher is not None:
+                    await self._watcher.close()
+
+    async def _serve(self, request: Request) -> None:
+        """The view, and the sending of its answer, unless there is nobody any more."""
+        response = await self.app.handle_request(request)
+        if self._watcher is not None:
+            self._watcher.end_work()
+        if self.gone:
+            await response.close()
+        else:
+            await self._respond(response)
+
+    async def _go_on(self, serving: Coroutine[Any, Any, None], waiting: Any, context: Context) -> None:
+        """The rest of :meth:`_serve`, whose first step was made and gave *waiting*: it suspended after all."""
+        if self._watcher is not None:  # in a streamed response
+            await drive(serving, waiting)
+        elif self._write_timeout is not ...:
+            await self._whole_within(
+                finish_within(serving, waiting, self._write_timeout), self._write_timeout
+            )
+        else:
+            watcher = self._watcher = Watcher(self)
+            interruption = await watcher.run_view(serving, waiting)
+            if interruption is not None:
+                context.error = interruption
+                self._log_gone()
 
     # --- the request's body ------------------------------------------------------------------------------------
 
@@ -84,36 +124,23 @@ class HTTPHandler:
             RuntimeError: it is too late: a streamed response is under way and the body was let go.
         """
         self.body_begun = True
-        message, self._stash = self._stash, None
+        watcher = self._watcher
+        if watcher is not None:
+            await watcher.arrival()
+        message, self.first_piece = self.first_piece, None
         if message is None:
             if self.body_read:
                 return b"", False
-            if self._watcher is not None:
-                self._watcher.check_body_is_free()
-            message = await self._receive()
+            message = await self.receive()
         if message["type"] == "http.disconnect":
             self.gone = True
             raise ClientDisconnected()
         more = bool(message.get("more_body", False))
         if not more:
             self.body_read = True
-            if self._watcher is not None:
-                self._watcher.start()
+            if watcher is not None and watcher.streaming:
+                watcher.start()
         return message.get("body", b""), more
-
-    async def next_unread(self) -> bool:
-        """Wait for what the client does while nobody reads the body; False when it has gone.
-
-        A body that comes in one piece is kept for a reader who comes late; a longer one is let go.
-        """
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self.gone = True
-            return False
-        if not self.body_begun and not self.body_read and not message.get("more_body", False):
-            self._stash = message
-            self.body_read = True
-        return True
 
     async def push(self, path: str, headers: RawHeaders) -> None:
         """Promise *path* to the client."""
@@ -145,21 +172,26 @@ class HTTPHandler:
             await self._stream(response, status, headers, timeout)
             return
         sending = self._send_whole(status, headers, data)
-        try:
-            waiting = sending.send(None)  # most often the server takes both at once, and this is all
-            await finish_within(sending, waiting, timeout)
-        except StopIteration:
+        if self._watcher is not None:
+            await self._whole_within(within(sending, timeout), timeout)
             return
-        except TimeoutError:
-            self._log_dropped(f"the client took no data for {timeout} s")
-        except OSError:
-            logger.debug("%s %r: the client went before the answer", self.scope["method"], self.scope["path"])
+        self._write_timeout = timeout
+        await sending
 
     async def _send_whole(self, status: int, headers: RawHeaders, data: bytes) -> None:
         """The two messages of a buffered answer."""
         send = self._send
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": data})
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": data})
+        except OSError:
+            self._log_gone()
+
+    async def _whole_within(self, sending: Awaitable[None], timeout: float | None) -> None:
+        try:
+            await sending
+        except TimeoutError:
+            self._log_dropped(f"the client took no data for {timeout} s")
 
     async def _stream(
         self, response: Response, status: int, headers: RawHeaders, timeout: float | None
@@ -169,18 +201,16 @@ class HTTPHandler:
         An error after the head cannot become a 500: it is logged and the answer left unfinished, so that the server
         drops the connection, which the client can tell from an end (RFC 9112, 8).
         """
-        async with TaskScope("http") as tasks:
-            self._watcher = watcher = StreamWatcher(self, tasks)
-            try:
-                await watcher.run(self._send_pieces(response, status, headers, timeout))
-            except WriteError as error:
-                self._log_dropped(str(error))
-            except Exception as error:
-                if not self.gone:
-                    await self.app.handle_stream_exception(error)
-            finally:
-                self._watcher = None
-                await response.close()
+        watcher = self._watcher = self._watcher or Watcher(self)
+        try:
+            await watcher.run_stream(self._send_pieces(response, status, headers, timeout))
+        except WriteError as error:
+            self._log_dropped(str(error))
+        except Exception as error:
+            if not self.gone:
+                await self.app.handle_stream_exception(error)
+        finally:
+            await response.close()
 
     async def _send_pieces(
         self, response: Response, status: int, headers: RawHeaders, timeout: float | None
@@ -211,69 +241,9 @@ class HTTPHandler:
         except OSError as error:
             raise WriteError(f"the connection broke: {error}") from error
 
+    def _log_gone(self) -> None:
+        logger.debug("%s %r: the client went before the answer", self.scope["method"], self.scope["path"])
+
     def _log_dropped(self, why: str) -> None:
         method, path = self.scope["method"], self.scope["path"]
         logger.warning("%s %r: %s; the connection is dropped", method, path, why)
-
-
-class StreamWatcher:
-    """Watches for the client's leaving while a response is streamed, and interrupts the stream then.
-
-    The interruption is a cancellation of the handler's own task, taken back when it arrives, as asyncio.timeout does;
-    so a generator sees CancelledError where it waits, and cleans up in its own task and context.
-
-    The watcher shares ``receive`` with the reader of the body: while the body is being read it keeps out of the way.
-
-    Args:
-        handler: whose client is watched.
-        tasks: where the watcher's task lives.
-    """
-
-    def __init__(self, handler: HTTPHandler, tasks: TaskScope) -> None:
-        self._handler = handler
-        self._tasks = tasks
-        self._watching = False
-        self._interrupted = False
-        self._task: asyncio.Task[Any] | None = None
-
-    async def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run *work* until its end or the client's leaving."""
-        task = asyncio.current_task()
-        assert task is not None
-        before = task.cancelling()
-        self._task = task
-        self.start()
-        try:
-            await work
-        except asyncio.CancelledError:
-            if not (self._interrupted and task.uncancel() <= before):
-                raise
-        finally:
-            self._task = None
-
-    def start(self) -> None:
-        """Have a task watch; it begins when the handler first waits."""
-        self._tasks.start(self._watch(), name="watch")
-
-    def check_body_is_free(self) -> None:
-        """Complain when the watcher waits for the client's next word already.
-
-        Raises:
-            RuntimeError: it does.
-        """
-        if self._watching:
-            raise RuntimeError(
-                "the request's body was let go when the streamed response first waited: read it in the view, or begin "
-                "reading before the stream waits for anything else"
-            )
-
-    async def _watch(self) -> None:
-        handler = self._handler
-        if handler.body_begun and not handler.body_read:
-            return  # the reader sees the client leave, and has us started again at the body's end
-        self._watching = True
-        while await handler.next_unread():
-            pass
-        if self._task is not None:
-            self._interrupted = True
-            self._task.cancel()

@@ -1,0 +1,171 @@
+"""Noticing that an HTTP client has gone while its view, or the body of its streamed response, still waits.
+
+What is interrupted is the handler's own task: it is cancelled, and the cancellation is taken back when it arrives, as
+:func:`asyncio.timeout` does. So a view or a generator sees CancelledError where it waits, and cleans up in its own task
+and context.
+
+There is one ``receive``, and who reads the body comes first. The watcher waits only for what nobody else is waiting
+for: the word after the body's end, or a first piece that nobody has asked for. That piece is kept for a reader who
+comes late; and a reader who comes while the watcher waits is given what arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from ...tasks import Scope
+from ..typing import ASGIMessage
+from ..utils import drive
+
+if TYPE_CHECKING:
+    from .http import HTTPHandler
+
+
+class Watcher:
+    """Watches for the client's leaving, for one request; it has a task only while it waits.
+
+    Args:
+        handler: whose client is watched.
+    """
+
+    streaming = False
+    """A response is being streamed: then more of an unread body than its first piece is let go."""
+    waiting = False
+    """The watcher is about to receive, or does."""
+    dropped = False
+    """A part of the body was let go."""
+
+    def __init__(self, handler: HTTPHandler) -> None:
+        self._handler = handler
+        self._scope = Scope("http")
+        self._task: asyncio.Task[Any] | None = None
+        self._interrupted = False
+        self._readers = 0
+        self._arrived = asyncio.Event()
+        self._holds_back = any(name == b"expect" for name, _ in handler.scope["headers"])
+
+    async def close(self) -> None:
+        """Stop watching."""
+        await self._scope.close()
+
+    # --- the work ----------------------------------------------------------------------------------------------
+
+    async def run_view(self, steps: Coroutine[Any, Any, None], waiting: Any) -> asyncio.CancelledError | None:
+        """The rest of *steps*, a view and what follows it, whose first step was made and gave *waiting*.
+
+        The view is watched whenever it waits for anything but the request's body; :meth:`end_work` is its end.
+
+        Returns:
+            The cancellation with which it ended because the client had gone.
+        """
+        return await self._run(drive(steps, waiting, self._at_wait))
+
+    async def run_stream(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run *work*, which streams the response, until its end or the client's leaving."""
+        self.streaming = True
+        self.start()
+        await self._run(work)
+
+    async def _run(self, work: Awaitable[None]) -> asyncio.CancelledError | None:
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        try:
+            await work
+            return None
+        except asyncio.CancelledError as error:
+            if not self._interrupted or task.cancelling() > before + 1:
+                raise  # the server's
+            return error
+        finally:
+            self.end_work()
+
+    def end_work(self) -> None:
+        """The work is over, whether or not it let itself be interrupted: nothing is cancelled from now on."""
+        task, self._task = self._task, None
+        if self._interrupted and task is not None:
+            self._interrupted = False
+            task.uncancel()
+
+    # --- watching ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Have a task watch, if none does; it begins when the handler first waits."""
+        if not self.waiting:
+            self.waiting = True
+            self._scope.start(self._watch(), name="watch")
+
+    def _at_wait(self) -> None:
+        if self._task is not None and not self.waiting and self._free:
+            self.start()
+
+    @property
+    def _free(self) -> bool:
+        """Nobody else needs the client's next word."""
+        handler = self._handler
+        if handler.gone or handler.body_read:
+            return not handler.gone
+        if handler.body_begun:
+            return False
+        # To receive is to ask a client that expects "100 Continue" for a body which the view may not want.
+        return self.streaming or (handler.first_piece is None and not self._holds_back)
+
+    async def _watch(self) -> None:
+        try:
+            while self._free and self._take(await self._handler.receive()):
+                pass
+        finally:
+            self.waiting = False
+            self._wake_readers()
+
+    def _take(self, message: ASGIMessage) -> bool:
+        """Take in what came; tell whether to go on."""
+        handler = self._handler
+        if message["type"] == "http.disconnect":
+            handler.gone = True
+            if self._readers:
+                handler.first_piece = message  # they raise ClientDisconnected
+            else:
+                self._interrupt()
+            return False
+        if handler.body_read:
+            return False  # a server that repeats itself will not tell us of the client's leaving either
+        more = bool(message.get("more_body", False))
+        handler.body_read = not more
+        if self.streaming and not handler.body_begun and (more or handler.first_piece or self.dropped):
+            self.dropped, handler.first_piece = True, None
+        else:
+            handler.first_piece = message
+            self._wake_readers()
+        return True
+
+    def _interrupt(self) -> None:
+        if self._task is not None and not self._interrupted:
+            self._interrupted = True
+            self._task.cancel()
+
+    # --- readers of the body -----------------------------------------------------------------------------------
+
+    async def arrival(self) -> None:
+        """Where the watcher waits for the body's next piece, wait for it too; else the reader may receive by itself.
+
+        Raises:
+            RuntimeError: it is too late: a part of the body was let go.
+        """
+        if self.dropped:
+            raise RuntimeError(
+                "the request's body was let go when the streamed response first waited: read it in the view, or begin "
+                "reading before the stream waits for anything else"
+            )
+        if self.waiting and not (self._handler.body_read or self._handler.first_piece):
+            self._readers += 1
+            try:
+                await self._arrived.wait()
+            finally:
+                self._readers -= 1
+
+    def _wake_readers(self) -> None:
+        self._arrived.set()
+        self._arrived = asyncio.Event()
