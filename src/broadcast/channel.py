@@ -112,16 +112,17 @@ class Follow:
     """The place of one subscriber in one channel.
 
     ``position`` counts while it is behind (a live one stands where the channel does); ``reason`` is that of the Gap if
-    history cannot take it from there.
+    history cannot take it from there; ``healing`` says that it was over its bound and lost nothing since.
     """
 
-    __slots__ = ("channel", "position", "reason", "sink")
+    __slots__ = ("channel", "healing", "position", "reason", "sink")
 
     def __init__(self, channel: Channel, sink: Sink) -> None:
         self.channel = channel
         self.sink = sink
         self.position: Position | None = None
         self.reason: str = "expired"
+        self.healing = False
 
     @property
     def live(self) -> bool:

@@ -59,6 +59,7 @@ class Channels:
         self.linger = linger
         self.clock = clock
         self.last_health = Health(State.DOWN, reason="not started")
+        self.health_since = clock()
         self.table: dict[str, Channel] = {}
         self._retention = retention
         self._json = json
@@ -234,6 +235,7 @@ class Channels:
         if health.state is not self.last_health.state:
             level = logging.INFO if health.state is State.UP else logging.WARNING
             logger.log(level, "the backend is %s %s", health.state.value, health.reason)
+            self.health_since = self.clock()
         self.last_health = health
 
     # --- quiet channels ---------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ class Counters:
         gaps: Gaps announced by channels and to subscribers, by reason.
         recovered: resumes that lost nothing.
         unrecovered: resumes that began with a Gap.
+        healed: times a subscriber that had been over its bound had caught up without a Gap.
         overflows: times a subscriber was over its bound, by policy.
         dropped: messages that went as the oldest of a queue, under ``drop_oldest`` or ``latest``.
         conflated: messages that went because a newer one of their key replaced them.
@@ -47,3 +48,4 @@ class Counters:
     overflows: Counter[str] = field(default_factory=Counter)
     dropped: int = 0
     conflated: int = 0
+    healed: int = 0

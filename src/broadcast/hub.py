@@ -304,6 +304,11 @@ class Hub:
         """What the backend said last about itself."""
         return self._channels.last_health
 
+    @property
+    def health_age(self) -> float:
+        """Seconds since the backend has been in that state: up, degraded, or down."""
+        return max(0.0, self._channels.clock() - self._channels.health_since)
+
     def stats(self) -> dict[str, Any]:
         """Counters and sizes, as plain values; see :class:`Counters`."""
         counted = {name: getattr(self.counters, name) for name in Counters.__slots__}
@@ -577,7 +582,9 @@ class Hub:
         try:
             async with asyncio.timeout(self.join_timeout if self.backend.waits else None):
                 page = await self.backend.history(channel, since=position, limit=limit + 1, reverse=reverse)
-                if not page.head.offset and self.backend.waits:  # never used, maybe: a read creates nothing there
+                if (
+                    not page.head.offset and self.backend.waits
+                ):  # never used, maybe: a read creates nothing there
                     heads = await self.backend.heads([channel], create=True)
                     page = replace(page, head=heads[channel])
         except TimeoutError:

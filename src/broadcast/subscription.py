@@ -273,6 +273,7 @@ class Subscription:
                 )
             )
         else:
+            follow.healing = True
             self._behind[follow] = None
 
     async def _advance(self, follow: Follow) -> None:
@@ -287,11 +288,14 @@ class Subscription:
         if reason is not None or stretch.begin != start:
             gap = Gap(channel.name, reason or cast(Reason, follow.reason), position, stretch.begin)
             self._house.counters.gaps[gap.reason] += 1
+            follow.healing = False
             self._outbox.force(gap)
         elif (
             not stretch.entries and start != channel.last
         ):  # history says there is something, and has nothing
             stretch = Stretch(channel.last, ())
+            follow.healing = False
+            self._house.counters.gaps["lost"] += 1
             self._outbox.force(Gap(channel.name, "lost", position, channel.last))
         self._queue(follow, stretch)
 
@@ -304,6 +308,8 @@ class Subscription:
             follow.position = entry.position
         if follow.position == follow.channel.last:
             del self._behind[follow]
+            self._house.counters.healed += follow.healing
+            follow.healing = False
             follow.channel.go_live(follow)
 
     async def _refill(self, end: float | None) -> None:

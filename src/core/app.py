@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .ctx import Context
+from .health import add_health
 from .serving import Serving
 from .typing import ASGIReceive, ASGISend, Scope
 
@@ -37,6 +38,18 @@ class Samovar(Serving):
         instance_relative_config: configuration files are relative to that.
         root_path: what folders are relative to; the module's folder unless given.
     """
+
+    def health(self, livez: str | None = "/livez", readyz: str | None = "/readyz") -> None:
+        """Add two routes for supervisors and load balancers; hooks run for them as for any route.
+
+        ``livez`` answers 200 while the worker's loop runs. ``readyz`` answers 200 or 503 with
+        ``{"status", "backend": {"state", "generation", "lag", "reason", "for_seconds"}, "draining"}``: 503 at once
+        while the worker shuts down, and when the backend has been down for more than ``READY_BACKEND_GRACE`` seconds.
+
+        Args:
+            livez, readyz: their paths; None leaves one out.
+        """
+        add_health(self, livez, readyz)
 
     def test_request_context(
         self,

@@ -118,6 +118,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("BROADCAST_MAX_MESSAGE_BYTES", 64 * KiB, "bytes", "The largest payload, at most 1 MiB."),
     Setting("BROADCAST_OUTBOX_MESSAGES", 1024, "messages", "One subscriber's queue."),
     Setting("BROADCAST_OUTBOX_BYTES", 1 * MiB, "bytes", "One subscriber's queue."),
+    Setting(
+        "READY_BACKEND_GRACE",
+        30,
+        "seconds",
+        "For the backend to be down before `/readyz` turns 503 (`app.health()`); None: it never does.",
+    ),
     Setting("PRESENCE_GRACE", 15, "seconds", "Who comes back within it has not left."),
     # doors
     Setting(
