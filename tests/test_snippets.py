@@ -1,44 +1,122 @@
-"""The code in README and quickstart runs: what a newcomer copies first must work."""
+"""The code in the documentation runs: what a newcomer copies first must work.
+
+The Python blocks of a page are one module, in their order; HTML blocks that begin with ``{# templates/name #}`` lie
+beside it. Functions called ``test_…`` in them are tests here too. ``docs/how-to/testing.md`` is run in ``tests/testing``.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
+import inspect
 import re
-from typing import Any
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from samovar import Hub
+from samovar.tasks import Scope
+
 from .services import ROOT
+from .support.server import AppServer
+from .support.until import until
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
 
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TEMPLATE_BLOCK = re.compile(r"^```html\n(\{# (templates/\S+) #\}\n.*?)^```", re.MULTILINE | re.DOTALL)
+TEST = re.compile(r"^(?:async )?def (test_\w+)\(\):", re.MULTILINE)
+
+PAGES = [
+    "README.md",
+    "docs/tutorial/quickstart.md",
+    "docs/how-to/channels.md",
+    "docs/how-to/web.md",
+    "docs/how-to/nginx.md",
+    "docs/reference/cli.md",
+    "docs/reference/javascript.md",
+]
+
+Load = Callable[[str], ModuleType]
 
 
-def blocks(path: str) -> list[str]:
-    """The Python blocks of a Markdown file, in order."""
-    return PYTHON_BLOCK.findall((ROOT / path).read_text())
+def text_of(path: str) -> str:
+    """A file of the repository."""
+    return (ROOT / path).read_text()
 
 
-def run(path: str) -> dict[str, Any]:
-    """The names that a file's Python blocks define, run one after the other as one module."""
-    namespace: dict[str, Any] = {"__name__": "snippets", "__file__": str(ROOT / path)}
-    for number, block in enumerate(blocks(path), 1):
-        exec(compile(block, f"{path}, block {number}", "exec"), namespace)
-    return namespace
+def write(path: str, folder: Path) -> Path:
+    """Put the code of a page into *folder*; returns the module's file."""
+    text = text_of(path)
+    for source, name in TEMPLATE_BLOCK.findall(text):
+        template = folder / name
+        template.parent.mkdir(exist_ok=True)
+        template.write_text(source)
+    file = folder / "app.py"
+    file.write_text("\n".join(PYTHON_BLOCK.findall(text)))
+    return file
 
 
-async def test_the_app_of_the_readme_serves_its_channel() -> None:
-    client = run("README.md")["app"].test_client()
+@pytest.fixture
+def load(tmp_path: Path) -> Iterator[Load]:
+    """Imports the code of a page as one module."""
+    names = []
+
+    def load_page(path: str) -> ModuleType:
+        name = "page_" + Path(path).stem
+        spec = importlib.util.spec_from_file_location(name, write(path, tmp_path))
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        names.append(name)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load_page
+    for name in names:
+        del sys.modules[name]
+
+
+def shown_tests() -> list[tuple[str, str]]:
+    """Page and name of every test that a page shows."""
+    return [
+        (path, name)
+        for path in PAGES
+        for name in TEST.findall("\n".join(PYTHON_BLOCK.findall(text_of(path))))
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_the_code_of_a_page_runs_as_one_module(load: Load, path: str) -> None:
+    assert load(path).app.url_map is not None
+
+
+@pytest.mark.parametrize(("path", "name"), shown_tests())
+async def test_the_tests_that_a_page_shows_pass(load: Load, path: str, name: str) -> None:
+    test: Callable[[], Any] = getattr(load(path), name)
+    if inspect.iscoroutinefunction(test):
+        await test()
+    else:
+        await asyncio.to_thread(test)
+
+
+async def test_the_app_of_the_readme_serves_its_channel(load: Load) -> None:
+    client = load("README.md").app.test_client()
     async with client.sse("/prices/events") as stream:
         assert (await stream.receive()).event == "subscribed"
         assert (await client.post("/prices", json={"tea": 3.2})).status_code == 204
         assert (await stream.receive()).json()["data"] == {"tea": 3.2}
 
 
-async def test_the_test_of_the_quickstart_passes() -> None:
-    await run("docs/tutorial/quickstart.md")["test_a_price_arrives"]()
+# --- quickstart -------------------------------------------------------------------------------------------------------
 
 
-async def test_the_other_doors_of_the_quickstart_carry_the_same_message() -> None:
-    client = run("docs/tutorial/quickstart.md")["app"].test_client()
+async def test_the_other_doors_of_the_quickstart_carry_the_same_message(load: Load) -> None:
+    client = load("docs/tutorial/quickstart.md").app.test_client()
     before = (await (await client.get("/prices/poll")).get_json())["cursor"]
     async with client.websocket("/prices/socket") as socket:
         assert (await socket.receive_json())["subscribed"] is True
@@ -47,6 +125,211 @@ async def test_the_other_doors_of_the_quickstart_carry_the_same_message() -> Non
     polled = await (await client.get(f"/prices/poll?since={before}")).get_json()
     assert polled["messages"] == [first]
     assert first["data"] == "tea"
+
+
+async def test_the_page_of_the_quickstart_has_a_cursor_to_go_on_from(load: Load) -> None:
+    client = load("docs/tutorial/quickstart.md").app.test_client()
+    page = await (await client.get("/")).get_data(as_text=True)
+    found = re.search(r"since=([\w.~:-]+)", page)
+    assert found is not None
+    await client.post("/prices", json={"tea": 3.3})
+    assert [m["data"] for m in (await client.poll("/prices/poll", since=found[1])).messages] == [{"tea": 3.3}]
+
+
+async def test_only_members_may_follow_the_room_of_the_quickstart(load: Load) -> None:
+    app = load("docs/tutorial/quickstart.md").app
+    client = app.test_client()
+    assert (await client.get("/rooms/tea/events")).status_code == 403
+    async with client.session_transaction() as session:
+        session["rooms"] = ["tea"]
+    async with client.sse("/rooms/tea/events") as stream:
+        assert (await stream.receive()).event == "subscribed"
+
+
+# --- channels ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_free_path_leads_around_a_rule_and_the_safe_way_does_not(load: Load) -> None:
+    client = load("docs/how-to/channels.md").app.test_client()
+    assert (await client.get("/rooms/tea/events")).status_code == 403
+    assert (await client.get("/rooms/tea/private/events")).status_code == 404
+    async with client.sse("/open/tea/private/events") as stream:
+        assert (await stream.receive_json())["channel"] == "chat/tea/private"
+
+
+async def test_a_plain_view_of_the_channels_page_publishes(load: Load) -> None:
+    app = load("docs/how-to/channels.md").app
+    async with app.test_app() as test_app, app.hub.subscribe("imports") as messages:
+        answer = await test_app.test_client().post("/import")
+        assert answer.status_code == 200
+        assert (await anext(messages)).data == {"rows": 3}
+
+
+async def test_the_script_of_the_channels_page_prints_what_it_gets(
+    load: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow = load("docs/how-to/channels.md").follow
+    async with Hub("memory://script") as publisher, Scope("script") as scope:
+        since = f"prices={await publisher.cursor('prices')}"
+        await publisher.publish("prices", {"tea": 3.2})
+        script = scope.start(follow("memory://script", since))
+        printed = ""
+
+        def has_printed() -> bool:
+            nonlocal printed
+            printed += capsys.readouterr().out
+            return "{'tea': 3.2}" in printed
+
+        await until(has_printed, "the price")
+        script.cancel()
+    assert printed == "prices {'tea': 3.2}\n"
+
+
+async def test_the_page_of_the_channels_page_prints_the_cursor_taken_first(load: Load) -> None:
+    client = load("docs/how-to/channels.md").app.test_client()
+    page = await (await client.get("/")).get_data(as_text=True)
+    assert re.search(r"since=[\w.~-]+:\d+", page)
+
+
+# --- web --------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_web_page_does_what_it_says(load: Load) -> None:
+    client = load("docs/how-to/web.md").app.test_client()
+    assert await (await client.get("/teas/1.json")).get_json() == {"name": "Keemun", "grams": 4}
+    missing = await client.get("/teas/9.json")
+    assert (missing.status_code, (await missing.get_json())["error"]) == (404, "Not Found")
+    assert (await client.post("/teas", form={"grams": "3"})).status_code == 400
+    assert "has a name" in await (
+        await client.post("/teas", form={"name": " "}, follow_redirects=True)
+    ).get_data(as_text=True)
+    assert (await client.put("/teas/2.json", json={"name": "Assam", "grams": 3})).status_code == 201
+    assert (await client.put("/teas/2.json", json=["Assam"])).status_code == 400
+    assert (await client.put("/teas/2.json", data=b"x")).status_code == 415
+    assert await (await client.get("/count?by=ada")).get_json() == {"teas": 2, "asked by": "ada"}
+    assert (await client.get("/pot")).status_code == 503
+
+
+async def test_the_web_pages_blueprint_is_for_admins(load: Load) -> None:
+    module = load("docs/how-to/web.md")
+    client = module.app.test_client()
+    assert (await client.delete("/admin/teas/1")).status_code == 403
+    async with client.session_transaction() as session:
+        session["user"] = "ada"
+    assert (await client.delete("/admin/teas/1")).status_code == 204
+    assert module.teas == {}
+
+
+async def test_the_web_pages_background_task_ends_when_told(load: Load) -> None:
+    app = load("docs/how-to/web.md").app
+    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = (
+        60  # so that one that is not told would exceed the limit below
+    )
+    async with app.hub.subscribe("teas", last=1) as messages:
+        async with asyncio.timeout(10):
+            async with app.test_app():
+                assert (await anext(messages)).data == {"count": 1}
+    assert app.background_tasks == 0
+
+
+# --- behind a proxy ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("peer", "address", "url"),
+    [
+        ("127.0.0.1", "203.0.113.7", "https://shop.example/"),
+        ("198.51.100.9", "198.51.100.9", "http://shop.example/"),
+    ],
+    ids=["the proxy", "a stranger"],
+)
+async def test_only_the_proxy_is_believed(load: Load, peer: str, address: str, url: str) -> None:
+    client = load("docs/how-to/nginx.md").app.test_client()
+    headers = {
+        "Host": "shop.example",
+        "X-Forwarded-For": "10.0.0.1, 203.0.113.7",
+        "X-Forwarded-Proto": "https",
+    }
+    answer = await client.get("/who", headers=headers, scope_base={"client": (peer, 40000)})
+    assert await answer.get_json() == {"address": address, "url": url}
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+async def test_the_command_of_the_command_lines_page_counts(load: Load) -> None:
+    app = load("docs/reference/cli.md").app
+    result = await asyncio.to_thread(app.test_cli_runner().invoke, args=["users", "add", "ada"])
+    assert (result.exit_code, result.output) == (0, "added ada\n")
+
+
+# --- excerpts ---------------------------------------------------------------------------------------------------------
+
+
+def lines(source: str) -> list[str]:
+    """The lines of *source* without indentation, comments at their end, and what says that something was left out."""
+    stripped = [re.sub(r"\s{2,}(#|//) .*$", "", line).strip() for line in source.splitlines()]
+    return [line for line in stripped if line and line != "..."]
+
+
+def test_the_dashboards_tutorial_shows_the_dashboards_code() -> None:
+    folder = ROOT / "examples/dashboard"
+    code = {
+        line
+        for file in [*folder.glob("*.py"), *folder.glob("static/*.js")]
+        for line in lines(file.read_text())
+    }
+    tutorial = text_of("docs/tutorial/dashboard.md")
+    excerpts = re.findall(r"^```(?:python|js)\n(.*?)^```", tutorial, re.MULTILINE | re.DOTALL)
+    assert len(excerpts) > 5
+    assert [line for excerpt in excerpts for line in lines(excerpt) if line not in code] == []
+
+
+# --- the JavaScript client --------------------------------------------------------------------------------------------
+
+CLIENT = ROOT / "src/core/realtime/client"
+
+
+def test_every_option_of_the_client_is_documented() -> None:
+    defaults = re.search(
+        r"const defaults = \(\) => \(\{\n(.*?)^\}\);", (CLIENT / "env.js").read_text(), re.M | re.S
+    )
+    assert defaults is not None
+    options = set(re.findall(r"^  (\w+):", defaults[1], re.MULTILINE))
+    documented = set(re.findall(r"^\| `(\w+)` \|", text_of("docs/reference/javascript.md"), re.MULTILINE))
+    assert len(options) > 10
+    assert options - documented == set()
+
+
+def test_every_name_that_the_client_exports_is_documented() -> None:
+    index = (CLIENT / "index.js").read_text()
+    names = {
+        name.strip() for group in re.findall(r"^export \{(.*?)\}", index, re.M) for name in group.split(",")
+    }
+    assert "formatCursor" in names
+    page = text_of("docs/reference/javascript.md")
+    assert [name for name in names if f"`{name}" not in page] == []
+
+
+async def test_the_page_of_the_client_follows_its_channel_over_a_cut(
+    page: Page, serve: Callable[..., Awaitable[AppServer]], tmp_path: Path
+) -> None:
+    server = await serve(str(write("docs/reference/javascript.md", tmp_path)))
+    says = "word => document.querySelector('#status').value === word"
+    shows = "texts => Array.from(document.querySelectorAll('#feed li'), item => item.textContent).join() === texts"
+    post = "text => fetch('/feed', {method: 'POST', body: new URLSearchParams({text})})"
+    await page.goto(server.url)
+    await page.wait_for_function(says, arg="live")
+    assert await page.evaluate("document.querySelector('#people').value") == "1"
+    await page.evaluate(post, "first")
+    await page.wait_for_function(shows, arg="first")
+    await page.evaluate("line.interrupt(0.5)")
+    await page.evaluate(post, "second")
+    await page.wait_for_function(says, arg="resumed")
+    await page.wait_for_function(shows, arg="first,second")
+
+
+# --- the README -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md"])
