@@ -1,7 +1,8 @@
 """The code in the documentation runs: what a newcomer copies first must work.
 
 The Python blocks of a page are one module, in their order; HTML blocks that begin with ``{# templates/name #}`` lie
-beside it. Functions called ``test_…`` in them are tests here too. ``docs/how-to/testing.md`` is run in ``tests/testing``.
+beside it. Functions called ``test_…`` in them are tests here too. ``docs/how-to/testing.md`` is
+run in ``tests/testing``.
 """
 
 from __future__ import annotations
