@@ -95,8 +95,10 @@ async def test_reading_writes_nothing(server: RedisServer, url: str, prefix: str
         kept = [f"{prefix}:{{c}}:meta", f"{prefix}:{{c}}:log"]
         before = [server.call("DUMP", key) for key in kept]
         keys = set(server.call("KEYS", f"{prefix}:*"))
-        await hub.history("c")
-        await hub.history("never-used", since="k:3", limit=5, reverse=True)
+        for channel in ("c", "never-used"):
+            for reverse in (False, True):
+                await hub.backend.history(channel, limit=5, reverse=reverse)
+                await hub.backend.history(channel, since=Position("k", 3), limit=5, reverse=reverse)
         await hub.backend.heads(["c", "never-used-either"])
         assert await hub.presence("c") == []
         assert [server.call("DUMP", key) for key in kept] == before
