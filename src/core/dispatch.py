@@ -37,6 +37,7 @@ from .contexts import Contexts
 from .ctx import Context, _current, current_context, required_context
 from .debug import traceback_page
 from .helpers import redirect_response
+from .realtime.comeback import come_back, wants_events
 from .sessions import SecureCookieSessionInterface
 from .signals import (
     appcontext_pushed,
@@ -63,6 +64,7 @@ _BROADCAST_ERRORS: tuple[tuple[type[Exception], type[HTTPException]], ...] = (
     (InvalidChannel, BadRequest),
     (InvalidCursor, BadRequest),
 )
+_AWAY = "The message broker cannot be used at the moment. Try again later."
 
 
 class Dispatch(Contexts):
@@ -195,7 +197,7 @@ class Dispatch(Contexts):
     async def finalize_request(
         self, result: Any, context: Context | None = None, from_error_handler: bool = False
     ) -> Response:
-        """The response of *result*, after the hooks.
+        """The response of *result*, after the hooks; a 503 to an EventSource becomes a stream that says to come back.
 
         Args:
             result: a view's or an error handler's.
@@ -203,6 +205,8 @@ class Dispatch(Contexts):
             from_error_handler: errors in the hooks are logged only, so that there is an answer.
         """
         response = await self.make_response(result)
+        if response.status_code == 503:
+            response = await self._told_to_come_back(response, context or required_context())
         try:
             response = await self.process_response(response, context)
             if request_finished.receivers:
@@ -213,6 +217,12 @@ class Dispatch(Contexts):
             if not _is_again(error, (context or required_context()).error):
                 self.log_exception(error)
         return response
+
+    async def _told_to_come_back(self, response: Response, context: Context) -> Response:
+        if context.request is None or not wants_events(context.request):
+            return response
+        await response.close()
+        return come_back(self.response_class, self.config["SSE_RETRY"])
 
     async def process_response(self, response: Response, context: Context | None = None) -> Response:
         """The hooks after the view, then the session."""
@@ -282,11 +292,11 @@ class Dispatch(Contexts):
         handler = self._find_error_handler(error, self._names())
         if handler is not None:
             return await handler(error)
-        for kind, http_error in _BROADCAST_ERRORS:
-            if isinstance(error, kind):
-                self.logger.warning("%s%s: %s", type(error).__name__, self._whereabouts(), error)
-                return await self.handle_http_exception(http_error(str(error)))
-        raise error
+        refusal = _refusal(error)
+        if refusal is None:
+            raise error
+        self.logger.warning("%s%s: %s", type(error).__name__, self._whereabouts(), error)
+        return await self.handle_http_exception(refusal)
 
     async def handle_exception(self, error: Exception) -> Response:
         """The answer to an exception nobody handled: 500, or in debug mode its traceback.
@@ -307,6 +317,9 @@ class Dispatch(Contexts):
             return await self.make_response(InternalServerError())
 
     async def _server_error(self, error: Exception) -> Any:
+        refusal = _refusal(error)
+        if isinstance(refusal, ServiceUnavailable):  # of a hook or the session, as of a view
+            return await self.handle_http_exception(refusal)
         server_error = InternalServerError(original_exception=error)
         handler = self._find_error_handler(server_error, self._names())
         if handler is not None:
@@ -448,6 +461,19 @@ class Dispatch(Contexts):
 def _is_again(error: Exception, first: BaseException | None) -> bool:
     """A hook fails on the error page just as it did on the view's answer, which was logged."""
     return type(error) is type(first) and str(error) == str(first)
+
+
+def _refusal(error: Exception) -> HTTPException | None:
+    """What *error* of the broadcast layer is to a client, None for other errors.
+
+    What a client did wrong is said to it; of a broker's trouble, which may name hosts and users, only the log speaks.
+    """
+    for kind, http_error in _BROADCAST_ERRORS:
+        if isinstance(error, kind):
+            refusal = http_error(_AWAY if http_error is ServiceUnavailable else str(error))
+            refusal.__cause__ = error  # for an error handler that wants to know
+            return refusal
+    return None
 
 
 def _unpacked(result: tuple[Any, ...]) -> tuple[Any, Any, Any]:

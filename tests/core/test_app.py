@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -24,9 +24,10 @@ from samovar import (
     request,
     websocket,
 )
-from samovar.core.sessions import SessionInterface
+from samovar.core.sessions import SecureCookieSessionInterface, SessionInterface
 from samovar.core.testing import WebsocketResponseError
 from samovar.errors import (
+    BackendUnavailable,
     InvalidChannel,
     InvalidCursor,
     InvalidRule,
@@ -418,6 +419,124 @@ async def test_what_the_hub_refuses_is_no_500(
 
     assert (await app.test_client().get("/")).status_code == status
     assert f"{type(error).__name__} in GET '/'" in caplog.text
+
+
+AWAY = BackendUnavailable("redis://user@10.0.0.7:6379/0: connection refused")
+
+
+@pytest.mark.parametrize("error", [AWAY, PublishRejected(f"not reached: {AWAY}"), PublishUnknown(str(AWAY))])
+async def test_where_the_broker_is_stays_in_the_log(
+    app: Samovar, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.get("/")
+    async def index() -> str:
+        raise error
+
+    seen: list[BaseException | None] = []
+
+    response = await app.test_client().get("/")
+    body = await response.get_data(as_text=True)
+    assert response.status_code == 503 and "Try again later" in body
+    assert "redis" not in body and "10.0.0.7" not in body and "10.0.0.7" in caplog.text
+
+    again = Samovar(__name__, static_folder=None)
+    again.add_url_rule("/", "index", index)
+
+    @again.errorhandler(503)
+    async def away(refusal: HTTPException) -> tuple[str, int]:
+        seen.append(refusal.__cause__)
+        return "away", 503
+
+    response = await again.test_client().get("/")
+    assert await response.get_data() == b"away" and seen == [error]
+
+
+def broken_view(app: Samovar) -> None:
+    @app.get("/")
+    async def index() -> str:
+        raise AWAY
+
+
+def broken_before_hook(app: Samovar) -> None:
+    @app.before_request
+    async def before() -> None:
+        raise AWAY
+
+
+def broken_after_hook(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: "x")
+    left = [AWAY]
+
+    @app.after_request
+    async def after(response: Response) -> Response:
+        if left:
+            raise left.pop()
+        return response
+
+
+def broken_session(app: Samovar) -> None:
+    class Store(SecureCookieSessionInterface):
+        async def open_session(self, app: Any, connection: Any) -> Any:
+            raise AWAY
+
+    app.session_interface = Store()
+    app.add_url_rule("/", "index", lambda: "x")
+
+
+def busy_view(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: abort(503))
+
+
+def busy_handler(app: Samovar) -> None:
+    broken_view(app)
+    app.register_error_handler(BackendUnavailable, lambda error: ("busy", 503))
+
+
+BUSY = [broken_view, broken_before_hook, broken_after_hook, broken_session, busy_view, busy_handler]
+
+
+@pytest.mark.parametrize("break_it", BUSY)
+async def test_an_event_source_is_told_to_come_back(
+    app: Samovar, break_it: Callable[[Samovar], None]
+) -> None:
+    break_it(app)
+    app.config["SSE_RETRY"] = 1000
+    accept = {"Accept": "application/json;q=0.5, text/event-stream"}
+    response = await app.test_client().get("/", headers=accept)
+    body = await response.get_data(as_text=True)
+    assert response.status_code == 200 and response.mimetype == "text/event-stream"
+    assert response.headers["Cache-Control"] == "no-cache, no-transform"
+    (retry,) = [int(line[7:]) for line in body.splitlines() if line.startswith("retry: ")]
+    assert 500 <= retry <= 1500 and body.endswith("\n\n")
+
+
+@pytest.mark.parametrize("break_it", BUSY)
+@pytest.mark.parametrize("accept", ["*/*", "text/*", "text/html", "text/event-stream;q=0"])
+async def test_nobody_else_is(app: Samovar, break_it: Callable[[Samovar], None], accept: str) -> None:
+    break_it(app)
+    assert (await app.test_client().get("/", headers={"Accept": accept})).status_code == 503
+
+
+async def test_an_error_that_will_not_pass_is_a_status_for_an_event_source_too(app: Samovar) -> None:
+    @app.get("/")
+    async def index() -> str:
+        raise KeyError
+
+    for path, status in (("/", 500), ("/nowhere", 404)):
+        response = await app.test_client().get(path, headers={"Accept": "text/event-stream"})
+        assert response.status_code == status
+
+
+async def test_an_answer_in_place_of_a_503_passes_the_hooks(app: Samovar) -> None:
+    broken_view(app)
+
+    @app.after_request
+    async def after(response: Response) -> Response:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        return response
+
+    response = await app.test_client().get("/", headers={"Accept": "text/event-stream"})
+    assert response.status_code == 200 and response.headers["Access-Control-Allow-Origin"] == "*"
 
 
 @pytest.mark.parametrize("data", [object(), {1}, float("nan")])
