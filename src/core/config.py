@@ -166,6 +166,12 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 DEFAULTS: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS}
+SWITCHES = frozenset({"DEBUG", *(name for name, default in DEFAULTS.items() if isinstance(default, bool))})
+
+
+def is_on(flag: Any) -> bool:
+    """What a switch such as ``DEBUG`` says: empty, ``0``, ``false``, ``no``, ``off`` and ``null`` are off, in any case."""
+    return bool(flag) and str(flag).strip().lower() not in {"", "0", "false", "no", "off", "null"}
 
 
 class Config(dict[str, Any]):
@@ -262,12 +268,13 @@ class Config(dict[str, Any]):
         """Take ``PREFIX_NAME=value`` from the environment.
 
         Values are read as JSON where that works and as text where not; ``__`` in a name goes into a nested dict, so
-        ``SAMOVAR_DB__POOL=5`` is ``{"DB": {"POOL": 5}}``.
+        ``SAMOVAR_DB__POOL=5`` is ``{"DB": {"POOL": 5}}``. Settings that are switches may be ``no`` or ``off`` too.
         """
         start = f"{prefix}_"
         for variable in sorted(os.environ):
             if variable.startswith(start):
-                self._set_nested(variable.removeprefix(start), _loaded(os.environ[variable], loads))
+                name, value = variable.removeprefix(start), _loaded(os.environ[variable], loads)
+                self._set_nested(name, is_on(value) if name in SWITCHES else value)
         return True
 
     def _set_nested(self, key: str, value: Any) -> None:

@@ -23,7 +23,7 @@ from ..tasks import Scope as TaskScope
 from .asgi.http import HTTPHandler
 from .asgi.lifespan import LifespanHandler
 from .asgi.websocket import WebsocketHandler
-from .config import DEFAULTS, Config, ConfigAttribute
+from .config import DEFAULTS, Config, ConfigAttribute, is_on
 from .ctx import AppGlobals
 from .globals import g
 from .helpers import redirect_response
@@ -78,7 +78,7 @@ class Setup(Scaffold):
     websocket_class = Websocket
     session_interface: SessionInterface = SecureCookieSessionInterface()
     jinja_options: Mapping[str, Any] = {}
-    debug = ConfigAttribute("DEBUG", bool)
+    debug = ConfigAttribute("DEBUG", is_on)
     testing = ConfigAttribute("TESTING")
     secret_key = ConfigAttribute("SECRET_KEY")
     permanent_session_lifetime = ConfigAttribute("PERMANENT_SESSION_LIFETIME", _as_timedelta)
@@ -137,8 +137,7 @@ class Setup(Scaffold):
 
     def _default_config(self) -> dict[str, Any]:
         defaults = dict(DEFAULTS)
-        flag = os.environ.get("SAMOVAR_DEBUG", "").strip().lower()
-        defaults["DEBUG"] = flag not in {"", "0", "false", "no"}
+        defaults["DEBUG"] = is_on(os.environ.get("SAMOVAR_DEBUG"))
         return defaults
 
     def _checked_instance_path(self, path: FilePath | None) -> str:

@@ -104,6 +104,31 @@ def test_an_app_starts_with_the_defaults(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Samovar(__name__).debug is True
 
 
+@pytest.mark.parametrize(
+    ("flag", "on"),
+    [(flag, False) for flag in ("", "0", "false", "False", "no", "NO", "off", " off ", "null")]
+    + [(flag, True) for flag in ("1", "true", "yes", "on", "please")],
+)
+def test_debug_is_one_flag_wherever_it_is_read(monkeypatch: pytest.MonkeyPatch, flag: str, on: bool) -> None:
+    monkeypatch.setenv("SAMOVAR_DEBUG", flag)
+    app = Samovar(__name__)
+    assert app.debug is on and app.config["DEBUG"] is on
+    app.config.from_prefixed_env()
+    assert app.debug is on and app.config["DEBUG"] is on
+    app.config["DEBUG"] = flag
+    assert app.debug is on
+
+
+def test_switches_are_read_like_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMOVAR_TESTING", "no")
+    monkeypatch.setenv("SAMOVAR_SESSION_COOKIE_SECURE", "on")
+    monkeypatch.setenv("SAMOVAR_SESSION_COOKIE_SAMESITE", "no")
+    app = Samovar(__name__)
+    app.config.from_prefixed_env()
+    assert app.testing is False and app.config["SESSION_COOKIE_SECURE"] is True
+    assert app.config["SESSION_COOKIE_SAMESITE"] == "no"
+
+
 def test_names_are_there_once() -> None:
     assert len(DEFAULTS) == len(SETTINGS)
 

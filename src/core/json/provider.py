@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import IO, TYPE_CHECKING, Any
 
+from ..config import is_on
 from ..datastructures import http_date
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ class DefaultJSONProvider(JSONProvider):
         obj = args[0] if len(args) == 1 and not kwargs else self._prepared(args, kwargs)
         compact = self.compact
         if compact is None:
-            compact = not self._app.config["DEBUG"]
+            debug = self._app.config["DEBUG"]
+            compact = not (debug and is_on(debug))
         text = (self._compact_encode or self._encoder())(obj) if compact else self.dumps(obj, indent=2)
         response: Response = self._app.response_class(text + "\n", mimetype=self.mimetype)
         return response
