@@ -38,6 +38,7 @@ PAGES = [
     "docs/tutorial/quickstart.md",
     "docs/how-to/channels.md",
     "docs/how-to/web.md",
+    "docs/how-to/from-flask.md",
     "docs/how-to/nginx.md",
     "docs/reference/cli.md",
     "docs/reference/javascript.md",
@@ -231,6 +232,12 @@ async def test_the_web_pages_background_task_ends_when_told(load: Load) -> None:
             async with app.test_app():
                 assert (await anext(messages)).data == {"count": 1}
     assert app.background_tasks == 0
+
+
+async def test_views_that_come_from_flask_work(load: Load) -> None:
+    client = load("docs/how-to/from-flask.md").app.test_client()
+    answer = await client.post("/name", form={"name": "<Ada>"}, follow_redirects=True)
+    assert await answer.get_data(as_text=True) == "Hello &lt;Ada&gt; saved"
 
 
 # --- behind a proxy ---------------------------------------------------------------------------------------------------
