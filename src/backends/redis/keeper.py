@@ -155,18 +155,17 @@ class Keeper:
             async with asyncio.timeout(TESTIFYING):
                 for at in range(0, len(seen), AT_ONCE):
                     await self._fence(session, seen[at : at + AT_ONCE])
-        self._run_id = session.server.run_id
+        self._run_id = self.witness.run_id = session.server.run_id
 
     async def _fence(self, session: Session, seen: Sequence[tuple[str, Seen]]) -> None:
         asked = [question for channel, one in seen for question in questions(self._keys, channel, one)]
         answers = await session.commands.batch(asked)
-        run_id = session.server.run_id
         if errors := [answer for answer in answers if isinstance(answer, ReplyError)]:
             raise Lost(refusal(errors[0]).words)
         back = [
             (channel, one)
             for (channel, one), meta, rows in zip(seen, answers[::2], answers[1::2], strict=True)
-            if went_back(one, meta, rows, before=self._run_id, run_id=run_id)
+            if went_back(one, meta, rows)
         ]
         if not back:
             return
@@ -178,6 +177,7 @@ class Keeper:
             back[0][0],
         )
         outlive = milliseconds(self.options.meta)
+        run_id = session.server.run_id
         calls = [
             clearing(self._keys, channel, run_id=run_id, suffix="", outlive=outlive, only=one.epoch)
             for channel, one in back

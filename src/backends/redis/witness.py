@@ -8,7 +8,8 @@ record the store knows nothing, or has another in its place. So before a worker 
 since, it looks, and where the store went back it *fences* the channel: a new epoch, hence a Gap for everybody.
 
 What a record was that the channel has dropped since, no one can look up. So the first publish after a start notes in
-the channel's meta where it began and which process ended before: the store went back for those who saw more than that.
+the channel's meta which process ended before, and at which offset: the store went back for those who saw more than that
+in the life of that process, or more than at any end since.
 
 What nobody who lives saw, nobody can tell.
 """
@@ -27,17 +28,23 @@ MARK = 80  # bytes of a record that tell it from others: its id is among them (b
 
 
 class Seen(NamedTuple):
-    """The newest record this worker saw of a channel."""
+    """The newest record this worker saw of a channel, and in the life of which process of the server."""
 
     epoch: str
     offset: int
     mark: bytes
+    run_id: str
 
 
 class Witness:
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        run_id: of the process of the server to which the session leads.
+    """
 
     def __init__(self) -> None:
+        self.run_id = ""
         self._seen: OrderedDict[str, Seen] = OrderedDict()
 
     def __len__(self) -> int:
@@ -48,7 +55,7 @@ class Witness:
         before = self._seen.get(channel)
         if before is not None and before.epoch == epoch and before.offset >= offset:
             return
-        self._seen[channel] = Seen(epoch, offset, envelope[:MARK])
+        self._seen[channel] = Seen(epoch, offset, envelope[:MARK], self.run_id)
         self._seen.move_to_end(channel)
         if len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
@@ -65,28 +72,35 @@ class Witness:
 def questions(keys: Keys, channel: str, seen: Seen) -> list[Command]:
     """What to ask the store about a channel."""
     meta, log = keys.of(channel, "meta"), keys.of(channel, "log")
-    return [["HMGET", meta, "e", "s", "l", "b", "p", "r"], ["XRANGE", log, seen.offset, seen.offset]]
+    return [["HMGET", meta, "e", "s", "l", "b", "r"], ["XRANGE", log, seen.offset, seen.offset]]
 
 
-def went_back(seen: Seen, meta: Sequence[Reply], rows: Sequence[Reply], *, before: str, run_id: str) -> bool:
-    """Whether the store, by its answers to :func:`questions`, lost what was seen, or cannot show that it did not.
-
-    Args:
-        seen: of one channel.
-        meta: its fields.
-        rows: the record in that place, if it is kept.
-        before: the run id of the process under which it was seen, or was known to be there.
-        run_id: of the process that runs now.
-    """
-    epoch, newest, mark, published, ended, began = meta
+def went_back(seen: Seen, meta: Sequence[Reply], rows: Sequence[Reply]) -> bool:
+    """Whether the store, by its answers to :func:`questions`, lost what was seen, or cannot show that it did not."""
+    epoch, newest, mark, published, ends = meta
     if epoch is None or epoch.decode() != seen.epoch:
         return False  # another epoch is a Gap without our doing
     if int(newest or 0) == seen.offset:
         return bool(mark != seen.mark)
     if int(newest or 0) < seen.offset:
         return True
-    if published == before.encode():
-        return False  # nobody has published since the start: what it loaded goes beyond what we saw
-    if published == run_id.encode() and ended == before.encode() and began is not None:
-        return int(began) < seen.offset
+    if published == seen.run_id.encode():
+        return False  # nobody published since that process ended: what was loaded goes beyond what we saw
+    if since := _ends_since(seen.run_id, ends or b""):
+        return min(since) < seen.offset
     return not rows or bool(rows[0][1][1][:MARK] != seen.mark)
+
+
+def _ends_since(run_id: str, ends: bytes) -> list[int]:
+    """Where the channel stood when that process ended, and at each end after it; nothing when that is not known.
+
+    Args:
+        run_id: of a process.
+        ends: ``<first of run_id>=<offset> …``, oldest first, as ``publish.lua`` writes it.
+    """
+    offsets: list[int] = []
+    for end in ends.decode().split():
+        run, _, offset = end.partition("=")
+        if offsets or run_id.startswith(run):
+            offsets.append(int(offset))
+    return offsets

@@ -8,7 +8,7 @@ if only and redis.call('HGET', meta, 'e') ~= only then
   return ''
 end
 redis.call('HSET', meta, 'e', fresh, 's', '0', 'b', run, 'c', '0')
-redis.call('HDEL', meta, 'v', 'l', 'p', 'r')
+redis.call('HDEL', meta, 'v', 'l', 'r')
 redis.call('DEL', log)
 redis.call('PEXPIRE', meta, outlive)
 redis.call('PUBLISH', topic, '0:' .. fresh .. suffix .. ':')

@@ -2,7 +2,7 @@
 --
 -- Meta: e epoch, s newest offset, b server's run id at the last publish, c bytes published in the epoch,
 --       k t y retention (messages, milliseconds, bytes), v version; durable only: l how the newest record begins,
---       r newest offset at the first publish of this run, p the run before it.
+--       r the ends of runs before this one, as "<first 12 of run id>=<newest offset> ", the last of them.
 -- Log:  a stream; an entry's id is <offset>-<c before it>, so that the oldest entry tells how many bytes are kept.
 -- Id:   "<epoch> <offset>:<epoch as readers see it>", the answer to whoever publishes the id again.
 --
@@ -61,8 +61,12 @@ end
 if suffix == '' then
   set('l', string.sub(envelope, 1, 80))
   if stored[3] and stored[3] ~= run then
-    set('p', stored[3])
-    set('r', stored[2] or '0')
+    local ends = redis.call('HGET', meta, 'r') or ''
+    ends = ends .. string.sub(stored[3], 1, 12) .. '=' .. (stored[2] or '0') .. ' '
+    while #ends > 300 do
+      ends = string.sub(ends, string.find(ends, ' ', 1, true) + 1)
+    end
+    set('r', ends)
   end
 end
 redis.call('HSET', meta, unpack(changes))
