@@ -26,7 +26,7 @@ from ..support.until import until_async
 from .brokers import Broker
 from .checker import Checker, Promise, Report
 from .journal import Answered, Entry, Fault, Head, Journal, Tried, read_all
-from .plan import DEEP, Plan
+from .plan import FLOOD, Plan
 from .relay import Relay
 
 now = time.monotonic
@@ -45,10 +45,12 @@ class Worker:
         self.journal = arena.folder / f"{name}.journal"
         self.process: Process | None = None
         self.lives = 0
+        self.killed = False
 
     def start(self) -> None:
         """Start it; with a journal of a life before it goes on where that ended."""
         self.lives += 1
+        self.killed = False
         broker, relay = self.arena.broker, self.relay
         target = None if relay is None else relay.path or relay.port
         command = [sys.executable, "-m", "tests.faults.worker", self.name, broker.url(target)]
@@ -63,6 +65,11 @@ class Worker:
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.running.signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL; it is to be started again."""
+        self.killed = True
+        self.running.kill()
 
     def ended(self) -> bool:
         """It has ended."""
@@ -216,7 +223,7 @@ class Arena:
         def met() -> bool:
             self.tail.read()
             for worker in self.workers:
-                if not worker.running.running:
+                if not worker.running.running and not worker.killed:
                     raise RuntimeError(
                         f"{worker.running} while waiting for {what}:\n{worker.running.output()[-4000:]}"
                     )
@@ -237,9 +244,8 @@ class Arena:
         yield
         self.journal.write(Fault(begun, now(), name, target))
 
-    async def flood(self, messages: int, size: int) -> None:
+    async def flood(self, messages: int, size: int, channel: str = FLOOD) -> None:
         """Publish many large messages on one channel, directly."""
-        channel = f"{DEEP}/0"
         for _ in range(messages):
             self._flooded += 1
             id = f"{self.plan.run}-flood-{self._flooded}"

@@ -248,7 +248,7 @@ async def worker_kill(arena: Arena) -> None:
     """SIGKILL; another worker takes its subscribers over."""
     worker = arena.random.choice(arena.workers)
     async with arena.fault("worker kill", worker.name):
-        worker.running.kill()
+        worker.kill()
         await pause(arena, 0, 0.5)
         worker.start()
     await arena.ready(worker)

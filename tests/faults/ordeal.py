@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from .arena import SETTLE, Arena
 from .brokers import Broker
-from .catalogue import Act, faults_for, pause, promise_for
+from .catalogue import NETWORK, WORKERS, Act, faults_for, pause, promise_for
 from .checker import Promise, Report
 from .figures import Figures, measure
 from .journal import Entry
@@ -34,12 +35,19 @@ class Verdict:
     seconds: float
 
 
-def sequence(arena: Arena, faults: dict[str, Act]) -> Iterator[Act]:
+def sequence(arena: Arena, faults: Mapping[str, Act]) -> Iterator[Act]:
     """Faults without end: all of them in an order of the seed's, then all again in another."""
     while True:
         names = sorted(faults)
         arena.random.shuffle(names)
         yield from (faults[name] for name in names)
+
+
+def lanes(faults: Mapping[str, Act]) -> list[dict[str, Act]]:
+    """The broker's faults, and those of links and workers: two of one kind at a time would undo each other."""
+    outside = {name: act for name, act in faults.items() if name in NETWORK or name in WORKERS}
+    inside = {name: act for name, act in faults.items() if name not in outside}
+    return [lane for lane in (inside, outside) if lane]
 
 
 async def endure(
@@ -55,6 +63,7 @@ async def endure(
     pace: float = 1.0,
     env: Mapping[str, str] | None = None,
     settle: float = SETTLE,
+    overlap: bool = False,
 ) -> Verdict:
     """Let *plan* go on, fault after fault, until *enough*.
 
@@ -70,17 +79,25 @@ async def endure(
         pace: stretches the faults and the rest.
         env: variables for the workers.
         settle: seconds after the last publish within which everybody stands at the head.
+        overlap: the broker's faults and those of links and workers go on at the same time.
     """
     known = faults_for(broker) if faults is None else faults
     async with Arena(broker, plan, folder, seed=seed, pace=pace, env=env, settle=settle) as arena:
         began, done = time.monotonic(), 0
-        acts = sequence(arena, known)
-        await pause(arena, *rest)
-        while not enough(arena, done):
-            await next(acts)(arena)
+
+        async def go_on(faults: Mapping[str, Act]) -> None:
+            nonlocal done
+            acts = sequence(arena, faults)
             await pause(arena, *rest)
-            arena.tail.read()
-            done += 1
+            while not enough(arena, done):
+                await next(acts)(arena)
+                await pause(arena, *rest)
+                arena.tail.read()
+                done += 1
+
+        async with asyncio.TaskGroup() as group:
+            for lane in lanes(known) if overlap else [known]:
+                group.create_task(go_on(lane))
         seconds = time.monotonic() - began
         report, entries = await arena.judge(promise(arena))
     return Verdict(report, measure(entries), _words(report, entries, seed, folder), seconds)

@@ -8,7 +8,7 @@ from typing import Self
 
 from samovar.broadcast import ChannelRule
 
-DEEP, BRIEF, TYPING = "deep", "brief", "typing"
+DEEP, BRIEF, TYPING, FLOOD = "deep", "brief", "typing", "flood"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Plan:
     @property
     def shallow(self) -> frozenset[str]:
         """Those that keep little or nothing."""
-        brief = {f"{BRIEF}/{n}" for n in range(self.brief)}
+        brief = {f"{BRIEF}/{n}" for n in range(self.brief)} | {FLOOD}
         return frozenset(brief | {f"{TYPING}/{n}" for n in range(self.typing)})
 
     @property
@@ -73,6 +73,7 @@ class Plan:
             ChannelRule(f"{DEEP}/<n>", history=100_000, ttl=3600.0, max_bytes=1 << 28),
             ChannelRule(f"{BRIEF}/<n>", history=20, ttl=3600.0),
             ChannelRule(f"{TYPING}/<n>", history=0),
+            ChannelRule(FLOOD, history=20, ttl=3600.0),
         ]
 
     def dump(self) -> str:

@@ -52,6 +52,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pace", type=float, default=1.0, help="stretches the faults and the peace between them"
     )
+    parser.add_argument(
+        "--overlap", action="store_true", help="the broker's faults and the others at the same time"
+    )
     parser.add_argument("--disk", action="store_true", help="the disk fills up, too (as root)")
     parser.add_argument("--clock", action="store_true", help="clocks jump, too (needs cc)")
     parser.add_argument("--folder", type=Path, default=None, help="for journals and logs; kept")
@@ -108,6 +111,7 @@ async def run(options: argparse.Namespace, seed: int, folder: Path) -> Verdict:
             faults=chosen({**all_faults_for(broker), **more}, options.faults)
             or {**faults_for(broker), **more},
             pace=options.pace,
+            overlap=options.overlap,
             env=None if clocks is None else clocks.env("workers"),
         )
     finally:

@@ -95,8 +95,8 @@ async def test_thousands_of_clients_that_come_back_at_once_read_history_once(
     async with Arena(broker, plan, tmp_path, seed=SEED) as arena:
         for _ in range(STORMS):
             for worker in arena.workers:
-                worker.running.kill()
-            await arena.flood(50, 1000)
+                worker.kill()
+            await arena.flood(50, 1000, "deep/0")
             async with arena.fault("worker kill"):
                 for worker in arena.workers:
                     worker.start()
