@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .scaffold import Scaffold, _class_and_code, channel_rule, endpoint_of
+from .scaffold import Scaffold, _class_and_code, channel_rule, endpoint_of, guarded_rule
 from .typing import AnyCallable, F, FilePath
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Blueprint(Scaffold):
         Raises:
             InvalidRule: the pattern or an option cannot work; at registration, it ties with another rule.
         """
-        channel_rule(pattern, options)  # complains now rather than at registration
+        guarded_rule(pattern, options)  # complains now rather than at registration
 
         def decorate(func: F) -> F:
             self._record_for_app(lambda app: _ignore(app.channel(pattern, **options)(func)))

@@ -170,7 +170,7 @@ SWITCHES = frozenset({"DEBUG", *(name for name, default in DEFAULTS.items() if i
 
 
 def is_on(flag: Any) -> bool:
-    """What a switch such as ``DEBUG`` says: empty, ``0``, ``false``, ``no``, ``off`` and ``null`` are off, in any case."""
+    """What a switch such as ``DEBUG`` says: nothing, ``0``, ``false``, ``no``, ``off`` and ``null`` are off."""
     return bool(flag) and str(flag).strip().lower() not in {"", "0", "false", "no", "off", "null"}
 
 

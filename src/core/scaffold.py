@@ -75,6 +75,22 @@ def channel_rule(pattern: str, options: dict[str, Any]) -> ChannelRule:
     return ChannelRule(pattern, **options)
 
 
+def guarded_rule(pattern: str, options: dict[str, Any]) -> ChannelRule:
+    """The rule of *pattern*, whose channels a function guards.
+
+    Raises:
+        InvalidRule: as of :func:`channel_rule`, and for ``public=True``: shared caches, which ask no function, would
+            keep what it lets some clients see.
+    """
+    rule = channel_rule(pattern, options)
+    if rule.public:
+        raise InvalidRule(
+            f"{pattern!r} is public and guarded at once: leave out public=True where a function says who may "
+            f"subscribe; channels for everybody are app.add_channel({pattern!r}, public=True)"
+        )
+    return rule
+
+
 class Scaffold:
     """The part of an app or blueprint where things are registered.
 

@@ -33,7 +33,7 @@ from .realtime.access import AccessFunction, ChannelAccess
 from .realtime.drain import ShutdownEvent
 from .realtime.longpoll import Polls
 from .routing import Route, Router, SamovarMap, SamovarRule
-from .scaffold import Scaffold, channel_rule, endpoint_of, setupmethod
+from .scaffold import Scaffold, channel_rule, endpoint_of, guarded_rule, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import Environment
 from .typing import (
@@ -50,7 +50,7 @@ from .wrappers.response import Response
 from .wrappers.websocket import Websocket
 
 if TYPE_CHECKING:
-    from ..broadcast import Hub
+    from ..broadcast import ChannelRule, Hub
     from .app import Samovar
     from .blueprints import Blueprint
 
@@ -313,15 +313,17 @@ class Setup(Scaffold):
 
         Args:
             pattern: ``"chat/<room>"``, ``<int:n>``, ``<path:rest>`` or ``<uuid:id>``; static parts win over converters.
-            options: ``history``, ``ttl``, ``max_bytes``, ``replay``, ``presence``, ``public``, ``recheck``; see
+            options: ``history``, ``ttl``, ``max_bytes``, ``replay``, ``presence``, ``recheck``; see
                 :class:`ChannelRule`.
 
         Raises:
-            InvalidRule: the pattern or an option cannot work, or it ties with another rule.
+            InvalidRule: the pattern or an option cannot work, or it ties with another rule; ``public=True``, which is
+                for :meth:`add_channel`.
         """
+        rule = guarded_rule(pattern, options)
 
         def decorator(func: F) -> F:
-            self._add_channel(pattern, func, options)
+            self._add_channel(rule, func)
             return func
 
         return decorator
@@ -336,10 +338,9 @@ class Setup(Scaffold):
                 name them.
             options: see :meth:`channel`.
         """
-        self._add_channel(pattern, None, {"public": public, **options})
+        self._add_channel(channel_rule(pattern, {"public": public, **options}), None)
 
-    def _add_channel(self, pattern: str, func: AccessFunction | None, options: dict[str, Any]) -> None:
-        rule = channel_rule(pattern, options)
+    def _add_channel(self, rule: ChannelRule, func: AccessFunction | None) -> None:
         self.channels.add(rule, func)
         if self._hub is not None:
             self._hub.add_rule(rule)

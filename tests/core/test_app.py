@@ -676,6 +676,9 @@ async def test_a_channel_that_comes_too_late_or_has_no_such_option_is_named(app:
         app.add_channel("a", histroy=3)
     with pytest.raises(InvalidRule, match="no option histroy="):
         app.channel("a", histroy=3)(lambda: True)
+    for place in (app, Blueprint("b", __name__)):
+        with pytest.raises(InvalidRule, match=r"public and guarded at once.*add_channel\('a', public=True\)"):
+            place.channel("a", public=True)
     await app.test_client().get("/")
     with pytest.raises(AssertionError, match="^add_channel was called"):
         app.add_channel("a")
