@@ -63,9 +63,6 @@ class AppGlobals:
         return f"<g {', '.join(self.__dict__) or 'empty'}>"
 
 
-_AppCtxGlobals = AppGlobals
-
-
 class Context:
     """What is current while one request, websocket, or piece of app code runs.
 
