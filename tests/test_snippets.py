@@ -1,8 +1,7 @@
 """The code in the documentation runs: what a newcomer copies first must work.
 
 The Python blocks of a page are one module, in their order; HTML blocks that begin with ``{# templates/name #}`` lie
-beside it. Functions called ``test_…`` in them are tests here too. ``docs/how-to/testing.md`` is
-run in ``tests/testing``.
+beside it. Functions called ``test_…`` in them are tests here too.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ PAGES = [
     "docs/how-to/channels.md",
     "docs/how-to/web.md",
     "docs/how-to/from-flask.md",
+    "docs/how-to/testing.md",
     "docs/how-to/nginx.md",
     "docs/reference/cli.md",
     "docs/reference/javascript.md",
