@@ -146,6 +146,13 @@ async def eventually(read: Callable[[], Awaitable[T]], good: Callable[[T], bool]
     return answer
 
 
+def _health_of(hub: Hub) -> Callable[[], Awaitable[Health]]:
+    async def read() -> Health:
+        return hub.health
+
+    return read
+
+
 def offsets(records: Iterable[Record]) -> list[int]:
     """Their offsets."""
     return [record.position.offset for record in records]
@@ -200,10 +207,12 @@ class BackendContract:
 
     @asynccontextmanager
     async def hubs(self, connect: Connect, needs: Feature = NOTHING) -> AsyncIterator[tuple[Hub, Hub]]:
-        """A publishing and a receiving hub."""
+        """A publishing and a receiving hub, both up."""
         async with Hub(connect(), linger=0) as publisher, Hub(connect(), linger=0) as receiver:
             if missing := needs & ~publisher.backend.features:
                 pytest.skip(f"{type(publisher.backend).__name__} does not declare {missing}")
+            for hub in (publisher, receiver):
+                await eventually(_health_of(hub), lambda health: health.state is State.UP, "health up")
             async with asyncio.timeout(TIME_LIMIT * 2):
                 yield publisher, receiver
 

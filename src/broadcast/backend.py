@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 from urllib.parse import urlsplit
 
-from ..errors import UnknownBackend
+from ..errors import UnknownBackend, UnsupportedByBackend
 from .message import Member, Position
 
 
@@ -239,28 +239,31 @@ class Backend(ABC):
         Receivers that have the channel attached are told ``attached`` again, so they look and see the new epoch.
         """
 
-    # --- presence: needs Feature.PRESENCE -----------------------------------------------------------------------
+    # --- presence: needs Feature.PRESENCE; a backend without it leaves these as they are ---------------------------
     # A key (``presence.group_key``) joins with its first member and leaves with its last; whichever call of whichever
     # worker causes that learns it, once. ``presence.Roster`` is the reference.
 
-    @abstractmethod
     async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
         """Enter or renew members for *lease* seconds of the broker's clock; a shorter lease than before counts.
 
         Returns those by whom a key came to be present.
         """
+        raise self._no_presence()
 
-    @abstractmethod
     async def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
         """Remove members; returns those by whose leave a key is no longer present."""
+        raise self._no_presence()
 
-    @abstractmethod
     async def sweep(self, channel: str) -> list[Member]:
         """Remove members whose lease ended; returns what :meth:`leave` does, each to exactly one caller."""
+        raise self._no_presence()
 
-    @abstractmethod
     async def members(self, channel: str) -> list[Member]:
         """Members with a running lease, by id."""
+        raise self._no_presence()
+
+    def _no_presence(self) -> UnsupportedByBackend:
+        return UnsupportedByBackend(f"{type(self).__name__} has no presence")
 
 
 BACKENDS: dict[str, str] = {

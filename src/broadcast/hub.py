@@ -33,13 +33,13 @@ from .codec import Envelope, JSONCodec, StandardJSON, check_id, encode, fresh_id
 from .connections import KICKS, Connections
 from .counters import Counters
 from .members import GRACE, LEASE, Members
-from .message import History, Member, Occupancy, Position, Published, Since, as_cursor
+from .message import Cursor, History, Member, Occupancy, Position, Published, Since, as_cursor
 from .names import MATCH_CACHE, ChannelRule, InternalChannel, PresenceChannel, Rules, check_channel
 from .policy import Policy, check_policy, make_outbox
 from .publisher import Publisher
-from .recovery import read_out
+from .recovery import newest_of, read_out
 from .retry import delays
-from .subscription import Subscription
+from .subscription import Subscription, check_last
 
 STOP_TIMEOUT = 2.0  # seconds the broker has to hear that members leave
 DEDUPE = 300.0  # seconds for which a message's id is remembered
@@ -555,14 +555,21 @@ class Hub:
         return str(heads[channel])
 
     async def history(
-        self, channel: str, *, since: Since = None, limit: int = 100, reverse: bool = False
+        self,
+        channel: str,
+        *,
+        since: Since = None,
+        last: int | None = None,
+        limit: int = 100,
+        reverse: bool = False,
     ) -> History:
         """Read kept messages.
 
         Args:
             channel: its name.
             since: only what came after this cursor; with *reverse*, before it.
-            limit: at most so many messages, from 1 on.
+            last: the newest so many, oldest first; with *since*, only where that does not recover, behind its Gap.
+            limit: at most so many messages, from 1 on; *last* has its own number.
             reverse: newest first.
 
         Returns:
@@ -571,13 +578,33 @@ class Hub:
         Raises:
             InvalidChannel, InvalidCursor: the name or the cursor does not read.
             BackendUnavailable: the broker does not answer.
+            ValueError: a limit below 1, a negative *last*, or *last* with *reverse*.
         """
         check_channel(channel)
         if limit < 1:
             raise ValueError(f"limit= is a number of messages from 1 on, not {limit}")
+        check_last(last)
+        if last is not None and reverse:
+            raise ValueError(
+                "last= gives the newest messages oldest first: reverse=True with limit= is the other order"
+            )
         cursor = as_cursor(since)
         self._ready()
         asked = cursor is not None and channel in cursor
+        if last is None:
+            return await self._read_history(channel, cursor, asked=asked, limit=limit, reverse=reverse)
+        gap = None
+        if asked:
+            found = await self._read_history(channel, cursor, asked=True, limit=limit, reverse=False)
+            if found.recovered:
+                return found
+            gap = found.gap
+        newest = await self._read_history(channel, None, asked=False, limit=max(last, 1), reverse=True)
+        return newest_of(newest, last, gap)
+
+    async def _read_history(
+        self, channel: str, cursor: Cursor | None, *, asked: bool, limit: int, reverse: bool
+    ) -> History:
         position = cursor.get(channel) if cursor is not None else None
         try:
             async with asyncio.timeout(self.join_timeout if self.backend.waits else None):

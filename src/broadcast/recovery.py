@@ -14,6 +14,7 @@ Pure functions; the rules, once:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from .backend import Page, Record
@@ -185,3 +186,20 @@ def read_out(
     return History(
         channel, tuple(messages), position, head, gap, more=len(page.records) > limit and bool(records)
     )
+
+
+def newest_of(newest: History, count: int, gap: Gap | None) -> History:
+    """The newest *count* messages oldest first, ending at the head.
+
+    Args:
+        newest: read newest first, at least so many where there are.
+        count: how many.
+        gap: of the cursor that did not recover, None without one. It ends where these messages begin.
+    """
+    messages = newest.messages[:count][::-1]
+    if gap is not None and messages:
+        first = messages[0].position
+        gap = replace(gap, until=Position(first.epoch, max(0, first.offset - 1)))
+    elif gap is not None:
+        gap = replace(gap, until=newest.head)
+    return History(newest.channel, messages, newest.head, newest.head, gap or newest.gap)

@@ -536,3 +536,25 @@ async def test_a_record_that_is_no_message_is_a_gap_logged_once(caplog: pytest.L
         assert messages.recovered == {"c": True}
     assert Position.parse(two.cursor).offset == 5
     await hub.stop()
+
+
+async def test_history_gives_the_newest_oldest_first() -> None:
+    hub = Hub(channels=[ChannelRule("c", history=5)])
+    start = await hub.cursor("c")
+    cursors = [str((await hub.publish("c", n)).position) for n in range(8)]
+    page = await hub.history("c", last=3)
+    assert ([m.data for m in page.messages], page.gap, page.more) == ([5, 6, 7], None, False)
+    assert str(page.position) == str(page.head) == cursors[-1]
+    assert [m.data for m in (await hub.history("c", last=50)).messages] == [3, 4, 5, 6, 7]
+    empty = await hub.history("c", last=0)
+    assert (empty.messages, str(empty.position)) == ((), cursors[-1])
+    page = await hub.history("c", since=cursors[3], last=1)
+    assert ([m.data for m in page.messages], page.recovered) == ([4, 5, 6, 7], True)
+    page = await hub.history("c", since=start, last=2)
+    assert ([m.data for m in page.messages], page.recovered) == ([6, 7], False)
+    assert page.gap == Gap("c", "expired", Position.parse(start), Position.parse(cursors[5]))
+    page = await hub.history("c", since="other:1", last=0)
+    assert (page.gap and page.gap.reason, page.gap and str(page.gap.until)) == ("reset", cursors[-1])
+    for wrong in ({"last": -1}, {"last": 1, "reverse": True}):
+        with pytest.raises(ValueError, match="last="):
+            await hub.history("c", **wrong)  # type: ignore[arg-type]
