@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from werkzeug.datastructures import FileStorage
 
+from samovar import Samovar
 from samovar.core.testing import HTTPDisconnectError, TestClient
 
 from .apps import Recorder, answer, echo, read_body, ticker
@@ -203,6 +204,37 @@ async def test_a_body_for_head_is_dropped_as_on_the_wire() -> None:
     response = await TestClient(page).head("/")
     assert await response.get_data() == b""
     assert response.headers["content-length"] == "5"
+
+
+@pytest.mark.parametrize("headers", [[], [(b"x-one", b"1")], [(b"content-type", b"text/plain")]])
+async def test_the_headers_are_those_that_came(headers: list[Any]) -> None:
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"123", "more_body": True})
+        await send({"type": "http.response.body", "body": b"45"})
+
+    response = await TestClient(streaming).get("/")
+    assert await response.get_data() == b"12345"
+    assert [(k.lower().encode(), v.encode()) for k, v in response.headers] == headers
+    assert response.content_length is None and response.content_type == dict(response.headers).get(
+        "content-type"
+    )
+
+
+async def test_a_streamed_answer_has_no_length_in_tests_either() -> None:
+    app = Samovar(__name__, static_folder=None)
+
+    @app.get("/")
+    async def index() -> Any:
+        async def pieces() -> Any:
+            yield "123"
+
+        return pieces()
+
+    async with app.test_client().request("/") as connection:
+        await connection.send_complete()
+    response = await connection.as_response()
+    assert await response.get_data() == b"123" and "Content-Length" not in response.headers
 
 
 async def test_disconnect_follows_the_response() -> None:

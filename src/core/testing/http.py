@@ -255,7 +255,11 @@ class TestHTTPConnection:
 
 
 def make_response(app: Any, body: list[bytes], status: int, headers: Headers) -> Response:
-    """Build the response object a test looks at: of the app's ``response_class`` where it has one."""
+    """Build the response object a test looks at: of the app's ``response_class``, with the headers that came."""
     response_class = getattr(app, "response_class", None) or Response
-    response: Response = response_class(b"".join(body), status=status, headers=headers)
+    response: Response = response_class(b"".join(body), status=status, headers=Headers(headers))
+    response.automatically_set_content_length = False
+    for name in ("Content-Length", "Content-Type"):  # what the class adds and the app did not send
+        if name not in headers:
+            response.headers.pop(name, None)
     return response
