@@ -234,7 +234,8 @@ class Channels:
         """See :class:`Receiver`."""
         if health.state is not self.last_health.state:
             level = logging.INFO if health.state is State.UP else logging.WARNING
-            logger.log(level, "the backend is %s %s", health.state.value, health.reason)
+            reason = health.reason and f": {health.reason}"
+            logger.log(level, "the backend is %s%s", health.state.value, reason)
             self.health_since = self.clock()
         self.last_health = health
 

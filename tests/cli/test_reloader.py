@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from samovar.core.cli import reloader
-from samovar.core.cli.reloader import StatPoller, is_watched
+from samovar.core.cli.reloader import StatPoller, Supervisor, is_watched
 
 from .helpers import Served, samovar
 
@@ -144,3 +146,67 @@ def test_a_ctrl_c_of_the_terminal_ends_both_processes(tmp_path: Path) -> None:
     finally:
         served.process.stop()
     assert "Traceback" not in served.process.output()
+
+
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+from samovar.core.cli.reloader import inherited_listener
+inherited_listener().tell_limit(0.1)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_child_that_does_not_stop_is_killed_and_that_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "child.py").write_text(STUBBORN)
+    with socket.socket() as sock:
+        supervisor = Supervisor([sys.executable, str(tmp_path / "child.py")], sock.fileno(), tmp_path)
+        said = ""
+
+        def look() -> set[str]:
+            nonlocal said
+            said += capfd.readouterr().out
+            if "ready" in said:
+                supervisor._on_signal(signal.SIGTERM, None)
+            return set()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reloader, "watch", lambda root: reloader.Changes(look))
+            assert supervisor.run() == 128 + signal.SIGKILL
+    assert "did not stop within 0.1 s and was killed" in capfd.readouterr().err
+
+
+def test_an_app_has_the_time_that_its_settings_give_it(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        APP
+        + """
+import asyncio, pathlib
+app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 3.5
+
+@app.before_serving
+async def start():
+    app.add_background_task(loop)
+
+async def loop():
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("finally")
+
+@app.after_serving
+async def end():
+    print("after_serving")
+""",
+    )
+    served = Served("run", "--reload", "--port", "0", folder=tmp_path)
+    try:
+        served.wait()
+        served.process.signal(signal.SIGTERM)
+        assert served.process.wait(10) == 0
+    finally:
+        served.process.stop()
+    assert "finally\nafter_serving" in served.process.output()

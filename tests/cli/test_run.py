@@ -13,9 +13,13 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import websockets
+
+from samovar.core.cli.hypercorn_server import make_config
+from samovar.core.cli.options import ServeOptions
 
 from .helpers import QUIET, Served, samovar
 
@@ -181,6 +185,39 @@ def test_debug_mode_logs_requests_and_reaches_the_app(serve: Callable[..., Serve
     assert get(served.wait())["debug"] is True
     served.process.wait_until(lambda: '"GET / ' in served.process.output(), what="access log")
     assert get(serve("run", "--debug", "--no-reload", "--port", "0").wait())["debug"] is True
+
+
+def test_the_app_may_be_named_behind_the_command_too(serve: Callable[..., Served], folder: Path) -> None:
+    (folder / "app.py").rename(folder / "shop.py")
+    assert serve("run", "--port", "0", "--app", "shop").said()[0]["name"] == "shop"
+
+
+def test_a_slow_start_in_debug_mode_is_no_warning(serve: Callable[..., Served], folder: Path) -> None:
+    slow = "\n@app.before_serving\nasync def slow():\n    import time\n    time.sleep(0.3)\n"
+    (folder / "app.py").write_text(APP + slow)
+    served = serve("run", "--debug", "--no-reload", "--port", "0")
+    get(served.wait())
+    assert "asyncio" not in served.process.output()
+
+
+def test_a_syntax_error_of_the_app_is_shown_once(folder: Path) -> None:
+    (folder / "app.py").write_text("def broken(:\n")
+    failed = samovar("run", "--port", "0", folder=folder)
+    assert failed.returncode == 1
+    assert failed.stderr.count("SyntaxError") == failed.stderr.count("def broken(:") == 1
+    assert failed.stderr.endswith("Error: importing 'app' failed\n")
+
+
+async def test_the_access_log_has_one_safe_line_for_each_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "samovar.access")
+    log = make_config(ServeOptions(debug=True)).log
+    request: Any = {
+        "type": "http", "method": "GET", "path": "/a\nb", "raw_path": b"/a%0Ab", "query_string": b"secret",
+        "http_version": "1.1", "scheme": "http", "headers": [], "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    await log.access(request, cast(Any, None), 0.1)  # the client left
+    await log.access(request, {"status": 200, "headers": []}, 0.2)
+    assert [record.getMessage().count('"GET /a%0Ab HTTP/1.1" -') for record in caplog.records] == [1]
 
 
 @pytest.mark.parametrize("server", ["hypercorn", "uvicorn"])

@@ -30,13 +30,13 @@ class AppImportError(click.ClickException):
     """The module of the app raised while it was imported; shown with its whole traceback, without our frames."""
 
     def __init__(self, name: str, error: BaseException) -> None:
-        super().__init__(f"importing {name!r} failed: {error!r}")
+        super().__init__(f"importing {name!r} failed: {type(error).__name__}: {error}")
+        self.name = name
         self.trace = _own_traceback(error)
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the traceback and the error."""
-        click.echo(self.trace, err=True, nl=False)
-        super().show(file)
+        """Print the traceback, which ends with the error, and what failed."""
+        click.echo(f"{self.trace}Error: importing {self.name!r} failed", file=file, err=True)
 
 
 def _own_traceback(error: BaseException) -> str:

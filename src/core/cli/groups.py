@@ -285,7 +285,7 @@ def _asks_for(args: list[str], *options: str) -> bool:
     return any(arg in options or arg.startswith(f"{options[-1]}=") for arg in args)
 
 
-def _set_app(ctx: click.Context, param: click.Option, value: str | None) -> str | None:
+def set_app(ctx: click.Context, param: click.Option, value: str | None) -> str | None:
     if value is not None:
         ctx.ensure_object(ScriptInfo).app_import_path = value
     return value
@@ -325,7 +325,7 @@ app_option = click.Option(
     metavar="IMPORT",
     is_eager=True,
     expose_value=False,
-    callback=_set_app,
+    callback=set_app,
     help="The app: module, module:name, path/to/file, 'module:factory(\"arg\")'. By default app.py, wsgi.py, asgi.py.",
 )
 debug_option = click.Option(

@@ -21,7 +21,8 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from ...tasks import Scope
-from .options import GRACE, HEADER_BYTES, ServeOptions
+from .access_log import AccessLogger
+from .options import GRACE, HEADER_BYTES, ServeOptions, counted
 
 logger = logging.getLogger("samovar.server")
 
@@ -81,7 +82,7 @@ class HypercornServer:
     async def _finish(self, scope: Scope) -> None:
         if await scope.join(GRACE):
             return
-        logger.warning("%d connections did not end within %g s and are cut", len(scope), GRACE)
+        logger.warning("cut after %g s: %s that did not end", GRACE, counted(len(scope), "connection"))
         for task in list(self._writers):
             task.cancel()
         if not await scope.join(CUT):
@@ -127,6 +128,7 @@ class Connection(TCPServer):
 def make_config(options: ServeOptions) -> Config:
     """Translate our options into Hypercorn's."""
     config = Config()
+    config.logger_class = AccessLogger
     config.accesslog = logging.getLogger("samovar.access") if options.access_log else None
     config.errorlog = logger
     config.backlog = 1024

@@ -12,6 +12,7 @@ LoopName = Literal["auto", "asyncio", "uvloop"]
 
 HOST, PORT = "127.0.0.1", 5000
 GRACE = 1.0  # seconds for what is left once the app was told; with the cut and the lifespan below the promised two
+HOOKS = 5.0  # seconds that a reloaded app's hooks may take at its end, beside what is counted above and below
 HEADER_BYTES = (
     64 * 1024
 )  # as uvicorn's default; Hypercorn's 16 KiB is less than a browser may send in cookies
@@ -64,6 +65,17 @@ class ServeOptions:
     def access_log(self) -> bool:
         """Whether each request is logged."""
         return self.debug
+
+
+def counted(number: int, noun: str) -> str:
+    """*number* of *noun*, such as ``1 request`` and ``2 requests``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def stop_limit(app: Any) -> float:
+    """Seconds that *app* may take to stop: its connections, its background tasks, its hooks."""
+    background = getattr(app, "config", {}).get("BACKGROUND_TASK_SHUTDOWN_TIMEOUT") or 0
+    return 2 * GRACE + HOOKS + float(background)
 
 
 def sizes_of(app: Any) -> dict[str, int]:

@@ -20,9 +20,9 @@ import click
 
 from .listeners import bind
 
-CHILD = "SAMOVAR_RELOADED"  # "fd:generation", set by the supervisor for its child
+CHILD = "SAMOVAR_RELOADED"  # "fd:generation:status", set by the supervisor for its child
 INTERVAL = 0.5  # seconds between two looks at the files, and at the child
-STOP_TIMEOUT = 3.0  # seconds a child gets to stop; it promises two
+STOP_TIMEOUT = 10.0  # seconds a child gets to stop that has not said how many it needs
 FINAL = (0, 2)  # exit codes that no change of a file undoes: it ended well, or the command line is wrong
 SUFFIXES = frozenset({".py", ".toml"})
 IGNORED = frozenset({"__pycache__", "node_modules", "site-packages", "build", "dist"})
@@ -35,10 +35,12 @@ class Handed:
     Args:
         fd: the bound socket.
         generation: how often it has been restarted.
+        status: the end of a pipe to say something on.
     """
 
     fd: int
     generation: int
+    status: int
 
     @property
     def host(self) -> str:
@@ -50,14 +52,18 @@ class Handed:
         """Whether this child is the first one."""
         return self.generation == 0
 
+    def tell_limit(self, seconds: float) -> None:
+        """Tell the supervisor how long the app may take to stop before it is killed; once."""
+        with open(self.status, "wb") as pipe:
+            pipe.write(b"%g" % seconds)
+
 
 def inherited_listener() -> Handed | None:
     """What the supervisor handed down, None in a process that has none."""
     value = os.environ.get(CHILD)
     if not value:
         return None
-    fd, _, generation = value.partition(":")
-    return Handed(int(fd), int(generation))
+    return Handed(*map(int, value.split(":")))
 
 
 def run_with_reloader(host: str, port: int, *, command: list[str] | None = None) -> int:
@@ -95,6 +101,7 @@ class Supervisor:
         self.root = root or Path.cwd()
         self.generation = 0
         self._signalled: int | None = None
+        self._status: int | None = None  # where the child says how long it may take to stop
 
     def run(self) -> int:
         """Supervise; returns the exit code to leave with."""
@@ -119,6 +126,8 @@ class Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if self._status is not None:
+                os.close(self._status)
         return 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -127,21 +136,42 @@ class Supervisor:
         self._signalled = number
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = os.environ | {CHILD: f"{self.fd}:{self.generation}"}
+        if self._status is not None:
+            os.close(self._status)
+        self._status, status = os.pipe()
+        environment = os.environ | {CHILD: f"{self.fd}:{self.generation}:{status}"}
         self.generation += 1
-        return subprocess.Popen(self.command, env=environment, pass_fds=(self.fd,))
+        try:
+            return subprocess.Popen(self.command, env=environment, pass_fds=(self.fd, status))
+        finally:
+            os.close(status)
 
     def _stop(self, child: subprocess.Popen[bytes]) -> int:
-        """Stop the child and return its exit code, 0 when it stopped as it should."""
+        """Stop the child and return its exit code: 0 when it stopped as it should, 137 when it had to be killed."""
         if child.poll() is None:
             if self._signalled != signal.SIGINT:  # a terminal sends Ctrl-C to the child as well
                 child.terminate()
+            limit = self._limit()
             try:
-                child.wait(STOP_TIMEOUT)
+                child.wait(limit)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+                click.echo(
+                    f"The app did not stop within {limit:g} s and was killed: what it does at its end was not done",
+                    err=True,
+                )
+                return 128 + signal.SIGKILL
         return max(child.returncode, 0)
+
+    def _limit(self) -> float:
+        """Seconds the child may take to stop: what it has said, else :data:`STOP_TIMEOUT`."""
+        assert self._status is not None
+        os.set_blocking(self._status, False)
+        try:
+            return float(os.read(self._status, 64) or STOP_TIMEOUT)
+        except BlockingIOError:  # it has not said yet
+            return STOP_TIMEOUT
 
 
 class Changes:

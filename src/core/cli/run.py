@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .groups import ScriptInfo, pass_script_info
+from .groups import ScriptInfo, pass_script_info, set_app
 from .options import HOST, PORT, ServeOptions, sizes_of
 from .reloader import inherited_listener, run_with_reloader
 from .servers import run_options
@@ -34,6 +34,15 @@ FILE = click.Path(exists=True, dir_okay=False)
     "--reload/--no-reload", default=None, help="Restart when files change; by default in debug mode."
 )
 @click.option("--debug/--no-debug", default=None, help="The same as before the command.")
+@click.option(
+    "-A",
+    "--app",
+    metavar="IMPORT",
+    is_eager=True,
+    expose_value=False,
+    callback=set_app,
+    help="The same as before the command.",
+)
 @click.option("--certfile", "--cert", type=FILE, help="Certificate chain in PEM.")
 @click.option("--keyfile", "--key", type=FILE, help="Private key in PEM.")
 @click.option("--ca-certs", type=FILE, help="Clients must show a certificate of one of these, in PEM.")

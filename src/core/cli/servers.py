@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from .browser import open_browser
 from .groups import is_loading
 from .listeners import bind, url_of
 from .logs import configure_logging
-from .options import HOST, PORT, ServeOptions, sizes_of
+from .options import HOST, PORT, ServeOptions, sizes_of, stop_limit
 from .reloader import inherited_listener, run_with_reloader
 from .stopping import Stop
 
@@ -124,41 +125,60 @@ async def serve(
         LifespanError: the app did not start or stop well; the cause is chained.
         MissingDependency: the server is not installed.
     """
-    server = make_server(app, options, state := {})
-    stop = Stop(app)
-    sock = listener or bind(options.host, options.port)
-    with contextlib.closing(sock):
+    with contextlib.ExitStack() as stack:
+        hurry = stack.enter_context(_unhurried())
+        server = make_server(app, options, state := {})
+        stop = Stop(app)
+        sock = stack.enter_context(contextlib.closing(listener or bind(options.host, options.port)))
+
+        def started() -> None:
+            hurry()
+            if on_started is None:
+                _announce(app, server, sock, options)
+            else:
+                on_started(app_name(app), server.name)
+
         async with Scope("serve") as scope:
-            with contextlib.ExitStack() as stack:
+            with contextlib.ExitStack() as signals:
                 if shutdown_trigger is None:
-                    stack.enter_context(stop.on_signals())
+                    signals.enter_context(stop.on_signals())
                 else:
                     scope.start(_await_trigger(shutdown_trigger, stop), name="shutdown trigger")
                 lifespan = Lifespan(app)
                 if await _start(lifespan, stop):
                     state.update(lifespan.state)
-                    await _serve_started(app, server, sock, options, stop, lifespan, on_started)
+                    await _serve_started(server, sock, started, stop, lifespan)
+
+
+@contextlib.contextmanager
+def _unhurried() -> Iterator[Callable[[], None]]:
+    """Keep asyncio's debug mode from complaining of slow steps until the function given is called.
+
+    Imports and what the app does at its start may block: there is nobody yet whom it could keep waiting.
+    """
+    loop = asyncio.get_running_loop()
+    usual = loop.slow_callback_duration
+
+    def hurry() -> None:
+        loop.slow_callback_duration = usual
+
+    loop.slow_callback_duration = math.inf
+    try:
+        yield hurry
+    finally:
+        hurry()
+
+
+def _announce(app: Any, server: Server, sock: socket.socket, options: ServeOptions) -> None:
+    url = url_of(sock, options.host, secure=options.secure)
+    click.echo(f"Samovar is serving '{app_name(app)}' on {url} ({server.name}; Ctrl-C stops)")
+    if options.open_browser:
+        open_browser(url)
 
 
 async def _serve_started(
-    app: Any,
-    server: Server,
-    sock: socket.socket,
-    options: ServeOptions,
-    stop: Stop,
-    lifespan: Lifespan,
-    on_started: OnStarted | None,
+    server: Server, sock: socket.socket, started: Callable[[], None], stop: Stop, lifespan: Lifespan
 ) -> None:
-    url = url_of(sock, options.host, secure=options.secure)
-
-    def started() -> None:
-        if on_started is not None:
-            on_started(app_name(app), server.name)
-            return
-        click.echo(f"Samovar is serving '{app_name(app)}' on {url} ({server.name}; Ctrl-C stops)")
-        if options.open_browser:
-            open_browser(url)
-
     try:
         async with Scope(
             "server", on_error=lambda task, error: None
@@ -251,6 +271,7 @@ def run_options(
     configure_logging(debug=options.debug)
     handed = inherited_listener() if listener is None else None
     if handed is not None:
+        handed.tell_limit(stop_limit(app))
         listener = bind(handed.host, 0)
         options = replace(options, open_browser=options.open_browser and handed.first)
     with asyncio.Runner(debug=options.debug, loop_factory=loop_factory(options)) as runner:

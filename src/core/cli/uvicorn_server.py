@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from .options import GRACE, HEADER_BYTES, ServeOptions
+from .options import GRACE, HEADER_BYTES, ServeOptions, counted
 
 logger = logging.getLogger("samovar.server")
 
@@ -70,7 +70,7 @@ class UvicornServer:
         """End what uvicorn only asked to end."""
         tasks, connections = server.server_state.tasks, server.server_state.connections
         if tasks:
-            logger.warning("%d requests did not end within %g s and are cut", len(tasks), GRACE)
+            logger.warning("cut after %g s: %s that did not end", GRACE, counted(len(tasks), "request"))
             await asyncio.wait(tasks, timeout=CUT)
         for connection in list(connections):
             transport = getattr(connection, "transport", None)
