@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from werkzeug.exceptions import ClientDisconnected
 
 from samovar import Response, Samovar, g, request
 
@@ -293,6 +294,24 @@ async def test_a_view_may_refuse_to_be_cancelled(app: Samovar) -> None:
     await task
     assert desk.log == ["CancelledError", "after", "teardown NoneType /"]
     assert wire.sent == [] and closed == [] and task.cancelling() == 0
+
+
+async def test_a_view_that_reads_on_is_told_again(app: Samovar) -> None:
+    desk, wire = Desk(app), Wire(app, "POST")
+
+    @app.post("/")
+    async def index() -> bytes:
+        with pytest.raises(asyncio.CancelledError):
+            await desk.wait()
+        with pytest.raises(ClientDisconnected):
+            await request.get_data()
+        return b"done"
+
+    task = start(wire)
+    await desk.until_reached()
+    wire.disconnect()
+    await task
+    assert desk.log == ["CancelledError", "after", "teardown NoneType /"] and wire.sent == []
 
 
 async def test_a_view_that_fails_when_cancelled_is_logged(

@@ -131,6 +131,8 @@ class HTTPHandler:
         if message is None:
             if self.body_read:
                 return b"", False
+            if self.gone:
+                raise ClientDisconnected()
             message = await self.receive()
         if message["type"] == "http.disconnect":
             self.gone = True
