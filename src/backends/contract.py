@@ -40,6 +40,7 @@ from ..broadcast.backend import (
 from ..broadcast.hub import Hub
 from ..broadcast.message import Gap, Member, Message, Position, Subscribed
 from ..broadcast.names import presence_channel
+from ..broadcast.policy import Policy, latest
 from ..tasks import Scope
 
 T = TypeVar("T")
@@ -149,6 +150,13 @@ async def eventually(read: Callable[[], Awaitable[T]], good: Callable[[T], bool]
 def _health_of(hub: Hub) -> Callable[[], Awaitable[Health]]:
     async def read() -> Health:
         return hub.health
+
+    return read
+
+
+def _kicks_of(hub: Hub) -> Callable[[], Awaitable[int]]:
+    async def read() -> int:
+        return hub.connections.mark()
 
     return read
 
@@ -650,3 +658,49 @@ class BackendContract:
                         ("leave", "laptop"),
                         ("join", "fence"),
                     ]
+
+    @pytest.mark.parametrize("policy", ["drop_oldest", latest("key")], ids=str)
+    async def test_who_drops_messages_is_told_of_every_one(self, connect: Connect, policy: Policy) -> None:
+        async with (
+            self.hubs(connect) as (publisher, receiver),
+            receiver.subscribe("c", policy=policy, max_messages=4) as slow,
+            receiver.subscribe("c") as quick,
+        ):
+            for n in range(40):
+                await publisher.publish("c", {"key": n % 2, "n": n})
+            got = [await anext(quick) for _ in range(40)]
+            assert [m.data["n"] for m in got if isinstance(m, Message)] == list(range(40))
+            first, *events = await slow.events()
+            data = [event.data["n"] for event in events if isinstance(event, Message)]
+            missing = sum(event.count or 0 for event in events if isinstance(event, Gap))
+            assert data == sorted(data) and data[-2:] == [38, 39] and len(data) + missing == 40
+            at = first.position
+            for event in events:
+                if isinstance(event, Gap):
+                    assert event.after == at
+                at = event.until if isinstance(event, Gap) else event.position
+            assert isinstance(got[-1], Message) and at == got[-1].position
+
+    async def test_a_kick_reaches_every_worker_once(self, connect: Connect) -> None:
+        told: list[str] = []
+
+        class Client:
+            def __init__(self, name: str) -> None:
+                self.name = name
+
+            def kicked(self) -> None:
+                told.append(self.name)
+
+            def doubted(self) -> None:
+                told.append(f"{self.name} in doubt")
+
+        async with self.hubs(connect) as (one, two):
+            for hub, name in ((one, "here"), (two, "there")):
+                await hub.follow_kicks()
+                for user in ("ann", "bob"):
+                    hub.connections.add(user, Client(f"{user} {name}"), since=hub.connections.mark())
+            await two.kick("ann")
+            await one.kick("bob")
+            for hub in (one, two):
+                await eventually(_kicks_of(hub), lambda kicks: kicks == 2, "both kicks")
+            assert sorted(told) == ["ann here", "ann there", "bob here", "bob there"]

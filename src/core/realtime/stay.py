@@ -25,6 +25,12 @@ DOUBT_SPREAD = 5.0
 logger = logging.getLogger("samovar.stay")
 
 
+def may_end(channel: str, *, authorize: bool) -> bool:
+    """Something could end a stay in *channel*: a rule that is asked, or a user who has a name."""
+    channels = current_app.channels
+    return channels.identifies or (authorize and channels.guards(channel))
+
+
 class Stay:
     """The stay of one connection; a :class:`samovar.broadcast.connections.Connection`.
 
@@ -73,10 +79,10 @@ class Stay:
             channel: checked already.
             authorize: ask the rule; False where the route has decided itself, and only a kick can end the stay.
         """
+        if not may_end(channel, authorize=authorize):
+            return GRANTED
         channels = current_app.channels
         guarded = authorize and channels.guards(channel)
-        if not guarded and not channels.identifies:
-            return GRANTED
         mark = await self._mark()
         access = await channels.ask(channel) if guarded else GRANTED
         if access is None or self._closed:

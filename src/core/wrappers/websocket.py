@@ -15,9 +15,11 @@ from ...broadcast.message import as_cursor
 from ...errors import InvalidChannel, InvalidCursor, WebsocketClosed
 from ..globals import current_app
 from ..realtime import codes
+from ..realtime.access import GRANTED, Access
 from ..realtime.identity import connection_id, member_for
 from ..realtime.inbound import Inbound, InboundEnd
 from ..realtime.lanes import Closed, LaneState, PlainLane
+from ..realtime.stay import may_end
 from .base import BaseRequestWebsocket
 
 if TYPE_CHECKING:
@@ -183,8 +185,9 @@ class Websocket(BaseRequestWebsocket):
             AlreadySubscribed: this connection has the channel already.
         """
         await self._check(channel, since)
-        stay = self.outbound.stay_of(current_app.hub)
-        access = await stay.ask(channel, authorize=authorize)
+        access: Access | None = GRANTED
+        if may_end(channel, authorize=authorize):
+            access = await self.outbound.stay_of(current_app.hub).ask(channel, authorize=authorize)
         if access is None:
             await self._refuse(Forbidden(f"you may not subscribe to the channel {channel!r}"), codes.DENIED)
         assert access is not None
