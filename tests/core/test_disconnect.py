@@ -9,12 +9,14 @@ import pytest
 from werkzeug.exceptions import ClientDisconnected
 
 from samovar import Response, Samovar, g, request
+from samovar.core.asgi import watcher
 
 from .wire import Wire
 
 
 @pytest.fixture
-def app() -> Samovar:
+def app(monkeypatch: pytest.MonkeyPatch) -> Samovar:
+    monkeypatch.setattr(watcher, "PATIENCE", 0)
     return Samovar(__name__, static_folder=None)
 
 
@@ -110,6 +112,26 @@ async def test_a_view_that_never_waits_has_no_watcher(app: Samovar) -> None:
     before = len(asyncio.all_tasks())
     await app(wire.scope, wire.inbox.get, wire.send)
     assert tasks == [before] and wire.body == b"x" and wire.inbox.empty()
+
+
+async def test_a_view_that_waits_shortly_has_none_either(
+    app: Samovar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "PATIENCE", 60)
+    tasks: list[int] = []
+
+    @app.get("/")
+    async def index() -> str:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        tasks.append(len(asyncio.all_tasks()))
+        return "x"
+
+    wire = Wire(app)
+    wire.feed()
+    before = len(asyncio.all_tasks())
+    await app(wire.scope, wire.inbox.get, wire.send)
+    assert tasks == [before] and wire.body == b"x" and wire.inbox.qsize() == 1
 
 
 async def test_waiting_for_the_body_starts_no_watcher(app: Samovar) -> None:

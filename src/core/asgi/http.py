@@ -86,8 +86,12 @@ class HTTPHandler:
                     await app.tear_down(context, error if error is not None else context.error)
             finally:
                 context.leave(token)
-                if self._watcher is not None:
-                    await self._watcher.close()
+                watcher, self._watcher = (
+                    self._watcher,
+                    None,
+                )  # each holds the other: a cycle would wait for the collector
+                if watcher is not None:
+                    await watcher.close()
 
     async def _serve(self, request: Request) -> None:
         """The view, and the sending of its answer, unless there is nobody any more."""

@@ -4,6 +4,9 @@ What is interrupted is the handler's own task: it is cancelled, and the cancella
 :func:`asyncio.timeout` does. So a view or a generator sees CancelledError where it waits, and cleans up in its own task
 and context.
 
+A task for it costs as much as two or three small requests, and most waits are short (a query, a cache); so it is
+started only when a view has waited for :data:`PATIENCE`.
+
 There is one ``receive``, and who reads the body comes first. The watcher waits only for what nobody else is waiting
 for: the word after the body's end, or a first piece that nobody has asked for. That piece is kept for a reader who
 comes late; and a reader who comes while the watcher waits is given what arrives.
@@ -21,6 +24,10 @@ from ..utils import drive
 
 if TYPE_CHECKING:
     from .http import HTTPHandler
+
+
+PATIENCE = 0.05
+"""Seconds from a view's first wait to its being watched."""
 
 
 class Watcher:
@@ -43,19 +50,28 @@ class Watcher:
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
         self._readers = 0
-        self._arrived = asyncio.Event()
-        self._holds_back = any(name == b"expect" for name, _ in handler.scope["headers"])
+        self._arrived: asyncio.Event | None = None
+        self._watch_task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def close(self) -> None:
         """Stop watching."""
-        await self._scope.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        task = self._watch_task
+        if task is None or task.done():
+            return
+        task.cancel()
+        await asyncio.sleep(0)  # its turn comes before ours, and that is nearly always its last
+        if not task.done():
+            await self._scope.close()
 
     # --- the work ----------------------------------------------------------------------------------------------
 
     async def run_view(self, steps: Coroutine[Any, Any, None], waiting: Any) -> asyncio.CancelledError | None:
         """The rest of *steps*, a view and what follows it, whose first step was made and gave *waiting*.
 
-        The view is watched whenever it waits for anything but the request's body; :meth:`end_work` is its end.
+        The view is watched while it waits for anything but the request's body; :meth:`end_work` is its end.
 
         Returns:
             The cancellation with which it ended because the client had gone.
@@ -95,10 +111,15 @@ class Watcher:
         """Have a task watch, if none does; it begins when the handler first waits."""
         if not self.waiting:
             self.waiting = True
-            self._scope.start(self._watch(), name="watch")
+            self._watch_task = self._scope.start(self._watch(), name="watch")
 
     def _at_wait(self) -> None:
-        if self._task is not None and not self.waiting and self._free:
+        if self._timer is None and not self.waiting and self._task is not None and self._free:
+            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._start_if_needed)
+
+    def _start_if_needed(self) -> None:
+        self._timer = None
+        if self._task is not None and self._free:
             self.start()
 
     @property
@@ -109,8 +130,11 @@ class Watcher:
             return not handler.gone
         if handler.body_begun:
             return False
-        # To receive is to ask a client that expects "100 Continue" for a body which the view may not want.
-        return self.streaming or (handler.first_piece is None and not self._holds_back)
+        return self.streaming or (handler.first_piece is None and not self._client_holds_back())
+
+    def _client_holds_back(self) -> bool:
+        """It expects "100 Continue" before it sends a body: to receive would be to ask for it, on nobody's behalf."""
+        return any(name == b"expect" for name, _ in self._handler.scope["headers"])
 
     async def _watch(self) -> None:
         try:
@@ -161,11 +185,13 @@ class Watcher:
             )
         if self.waiting and not (self._handler.body_read or self._handler.first_piece):
             self._readers += 1
+            arrived = self._arrived = self._arrived or asyncio.Event()
             try:
-                await self._arrived.wait()
+                await arrived.wait()
             finally:
                 self._readers -= 1
 
     def _wake_readers(self) -> None:
-        self._arrived.set()
-        self._arrived = asyncio.Event()
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None:
+            arrived.set()
