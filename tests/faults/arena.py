@@ -202,7 +202,7 @@ class Arena:
     def streams(self) -> int:
         """How many (subscriber, channel) pairs are there when nobody is away."""
         plan = self.plan
-        broad = (plan.steady + plan.slow + plan.movers) * len(plan.channels)
+        broad = (plan.steady + plan.slow + plan.movers + 2 * plan.lossy) * len(plan.channels)
         return self.count * plan.hubs * (broad + plan.clients)
 
     @property

@@ -21,8 +21,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .journal import Answered, Closed, Entry, Fault, Got, Head, Opened, Refused, Told, Tried
+from .plan import LOSSY
 
 Place = tuple[str, int]
+BY_CHOICE = frozenset({"overflow", "conflated"})  # what a subscriber may be told that chose to miss messages
 BY_RETENTION = frozenset(
     {"expired", "overflow", "lost"}
 )  # what a channel that keeps little may say at any time
@@ -51,11 +53,13 @@ class Promise:
         gaps: fault → how many Gaps one of it may cause in each stream; None: any number. Not named: 0.
         must: faults after which every stream that lived through one has a Gap ``reset``.
         shallow: channels that keep so little that being slow, or away, costs a Gap.
+        lossy: what the names of subscribers contain whose policy drops messages.
     """
 
     gaps: Mapping[str, int | None] = field(default_factory=dict)
     must: frozenset[str] = frozenset()
     shallow: frozenset[str] = frozenset()
+    lossy: str = f"/{LOSSY}-"
 
 
 class Hole(NamedTuple):
@@ -387,8 +391,9 @@ class Checker:
             one = self.promise.gaps.get(fault.name, 0)
             bounded = bounded and one is not None
             allowed += one or 0
-        shallow = stream.channel in self.promise.shallow
-        told = [gap for gap in stream.gaps if not (shallow and gap.reason in BY_RETENTION)]
+        may: frozenset[str] = BY_RETENTION if stream.channel in self.promise.shallow else frozenset()
+        may |= BY_CHOICE if self.promise.lossy in stream.subscriber else frozenset()
+        told = [gap for gap in stream.gaps if gap.reason not in may]
         if bounded and len(told) > allowed:
             words = f"{len(told)} Gaps ({', '.join(gap.reason for gap in told)}), and the faults explain {allowed}"
             self._breach("over budget", told[-1].t, stream, stream.channel, place_of(told[-1].after), words)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from .journal import Answered, Counted, Entry, Fault, Felt, Got, Told, Tried
-from .plan import DEEP
+from .plan import DEEP, LOSSY
 
 HALF_OPEN = frozenset({"half open", "half open down", "half open up"})
 OUTAGES = frozenset({"kill", "restart", "freeze", "cut all", "cut one", "rollback", "password"})
@@ -23,7 +23,7 @@ class Figures:
         faults: how many of each.
         gaps: how many Gaps on channels that keep everything, of subscribers whose cursors are good, by reason and by
             the fault that began last before it.
-        other_gaps: those of channels that keep little, and of strangers.
+        other_gaps: those of channels that keep little, of strangers, and of those whose policy drops messages.
         outages: end of the fault → first message that every worker it hit handed over; the longest, but for those into
             which the next fault fell.
         noticed: begin of a half-open link → the worker's backend is no longer up; the longest.
@@ -76,7 +76,8 @@ def _gaps(figures: Figures, entries: Iterable[Entry], faults: Sequence[Fault]) -
     for entry in entries:
         if not isinstance(entry, Told):
             continue
-        if not entry.channel.startswith(f"{DEEP}/") or "/stranger" in entry.subscriber:
+        odd = "/stranger" in entry.subscriber or f"/{LOSSY}-" in entry.subscriber
+        if odd or not entry.channel.startswith(f"{DEEP}/"):
             figures.other_gaps += 1
         else:
             index = bisect_left(begins, entry.t) - 1

@@ -9,6 +9,7 @@ from typing import Self
 from samovar.broadcast import ChannelRule
 
 DEEP, BRIEF, TYPING, FLOOD = "deep", "brief", "typing", "flood"
+LOSSY = "lossy"  # what subscribers are called that chose to miss messages rather than be late
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Plan:
         steady: subscribers per hub that follow all channels and never go.
         movers: subscribers per hub that follow all channels, go, and come back with their cursor.
         slow: subscribers per hub that read ``slow_bytes`` a second until the publishers have ended.
+        lossy: as many that are slow under ``drop_oldest``, and as many under ``latest()``.
         slow_bytes: a second.
         strangers: tasks per hub that come with cursors that cannot be recovered.
         clients: subscribers per hub that follow one channel each and all come back at once at each storm.
@@ -48,6 +50,7 @@ class Plan:
     steady: int = 2
     movers: int = 1
     slow: int = 1
+    lossy: int = 0
     slow_bytes: int = 1000
     strangers: int = 1
     clients: int = 0

@@ -70,6 +70,7 @@ def plan_of(options: argparse.Namespace, seed: int) -> Plan:
         publishers=3,
         rate=options.rate,
         steady=1,
+        lossy=1,
         clients=20,
         hubs=3 if alone else 1,
         heads=alone,

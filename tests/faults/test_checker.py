@@ -288,6 +288,13 @@ def test_a_channel_that_keeps_little_may_tell_of_it() -> None:
     assert "over budget" in run.check(Promise()).kinds
 
 
+def test_who_chose_to_miss_messages_may_be_told_of_it() -> None:
+    for reason, right in (("overflow", True), ("conflated", True), ("lost", False)):
+        run = Run().open("e:0", who="w/lossy-1").publish(1, 2).gap("e:0", "e:1", reason, who="w/lossy-1")
+        report = run.got(2, who="w/lossy-1").head("e:2").check()
+        assert (not report.violations) is right
+
+
 # --- mutants of a recorded log: each must be found, wherever it is planted ----------------------------------------
 
 

@@ -45,7 +45,16 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Broker:
 @pytest.mark.limit(180)
 async def test_nothing_is_lost_in_silence_under_any_fault(broker: Broker, tmp_path: Path) -> None:
     alone = not broker.shared
-    plan = Plan(run=tmp_path.name, seed=SEED, clients=10, hubs=3 if alone else 1, heads=alone, rate=40.0)
+    plan = Plan(
+        run=tmp_path.name,
+        seed=SEED,
+        clients=10,
+        steady=1,
+        lossy=1,
+        hubs=3 if alone else 1,
+        heads=alone,
+        rate=40.0,
+    )
     faults = faults_for(broker)
     verdict = await endure(
         broker,

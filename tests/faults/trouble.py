@@ -43,12 +43,18 @@ class Disk:
         subprocess.run(["mount", "-o", f"remount,size={size}", self.folder], check=True)
 
     async def fill(self, arena: Arena) -> None:
-        """The disk is full for a while; over when the server has written what it owes."""
-        server = broker_of(arena, Redis).server
+        """The disk is full for a while; over when the server has written what it owes.
+
+        One that writes before it answers (``appendfsync always``) ends when it cannot, and is started again.
+        """
+        broker = broker_of(arena, Redis)
+        server = broker.server
         async with arena.fault("full disk"):
             self._resize(str(shutil.disk_usage(self.folder).used + 65536))
             await pause(arena, 0.5, 3.0)
             self._resize(BIG)
+            if server.process is not None and not server.process.running:
+                broker.start()
             await arena.until(lambda: server.info("aof_last_write_status") == "ok", "the disk to be well")
 
     def close(self) -> None:

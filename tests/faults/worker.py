@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samovar.broadcast import Gap, Hub, Message, Position, Subscribed, Subscription
+from samovar.broadcast import Gap, Hub, Message, Policy, Position, Subscribed, Subscription, latest
 from samovar.errors import BackendUnavailable, HubClosed, InvalidCursor, PublishRejected, PublishUnknown
 from samovar.tasks import Scope
 
@@ -39,7 +39,7 @@ from .journal import (
     Tried,
     read,
 )
-from .plan import Plan
+from .plan import LOSSY, Plan
 
 now = time.monotonic
 BEAT = 0.02  # seconds between two looks at a hub's health
@@ -125,16 +125,26 @@ class Reader:
         hub: to subscribe at.
         name: unique in the run.
         channels: what it follows.
+        burst: events its outbox holds; the hub's default without it.
+        policy: for when that is full; the hub's default without it.
     """
 
     def __init__(
-        self, desk: Desk, hub: Hub, name: str, channels: list[str], *, burst: int | None = None
+        self,
+        desk: Desk,
+        hub: Hub,
+        name: str,
+        channels: list[str],
+        *,
+        burst: int | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.desk = desk
         self.hub = hub
         self.name = name
         self.channels = channels
         self.burst = burst
+        self.policy = policy
         self.places = desk.places.setdefault(name, {})
         self.given: dict[str, tuple[Cause, str | None]] = {}
 
@@ -158,7 +168,9 @@ class Reader:
                 self.given = {channel: ("own", str(place or "")) for channel, place in self.places.items()}
             else:
                 self.given = dict.fromkeys(self.channels, (cause, since))
-            subscription = self.hub.subscribe(*self.channels, since=given, max_messages=self.burst)
+            subscription = self.hub.subscribe(
+                *self.channels, since=given, max_messages=self.burst, policy=self.policy
+            )
             try:
                 return await subscription.__aenter__()
             except BackendUnavailable:
@@ -332,6 +344,9 @@ def staff(desk: Desk, hub: Hub, at: str) -> list[Callable[[], Coroutine[Any, Any
         add(mover, Reader(desk, hub, f"{at}/mover{n}", channels))
     for n in range(plan.slow):
         add(slow, Reader(desk, hub, f"{at}/slow{n}", channels, burst=BURST))
+    for n in range(plan.lossy):
+        add(slow, Reader(desk, hub, f"{at}/{LOSSY}-oldest{n}", channels, burst=BURST, policy="drop_oldest"))
+        add(slow, Reader(desk, hub, f"{at}/{LOSSY}-latest{n}", channels, burst=BURST, policy=latest()))
     for n in range(plan.clients):
         add(client, Reader(desk, hub, f"{at}/client{n}", [rng.choice(channels)]))
     return made
