@@ -17,6 +17,7 @@ from samovar.errors import BackendUnavailable, ConfigError, PublishRejected, Unk
 
 from ..services import ROOT
 from ..support.hubs import got, up
+from ..support.ports import free_port, release_port
 from ..support.process import NotReady
 from ..support.redis import RedisServer
 from ..support.until import until
@@ -260,12 +261,14 @@ async def test_a_user_who_lacks_what_publishing_takes_is_told(start_redis: Start
 
 
 async def test_a_cluster_is_refused(start_redis: Start) -> None:
-    server = start_redis(options={"cluster-enabled": "yes"})
+    bus = free_port()  # by default the port plus 10,000, which an outgoing connection may have
+    server = start_redis(options={"cluster-enabled": "yes", "cluster-port": str(bus)})
     async with Hub(server.url()) as hub:
         assert "cluster-enabled no" in await reason(hub, "cluster mode")
         assert hub.health.state is State.DOWN
         with pytest.raises(BackendUnavailable, match="cluster mode"):
             await hub.history("c")
+    release_port(bus)
 
 
 async def test_eviction_is_warned_of(start_redis: Start, caplog: pytest.LogCaptureFixture) -> None:
