@@ -16,11 +16,12 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from samovar.broadcast import ChannelRule, Event, Hub
+from samovar.broadcast import ChannelRule, Event, Hub, latest
 from samovar.broadcast.channel import Follow
 
 ROUNDS = 5
 SINKS = 1000
+SLOW = 200
 FEW, MANY = 10, 10_000
 
 
@@ -105,6 +106,26 @@ async def fan_out() -> None:
     await hub.stop()
 
 
+async def overflow() -> None:
+    """What a delivery costs to those who never read, by policy: the cost must not grow with their queue."""
+    for policy in ("heal", "drop_oldest", latest("n")):
+        costs = []
+        for bound in (FEW, MANY):
+            hub = Hub()
+            async with AsyncExitStack() as stack:
+                for _ in range(SLOW):
+                    slow = hub.subscribe("c", policy=policy, max_messages=bound, max_bytes=1 << 40)
+                    await stack.enter_async_context(slow)
+                await publish(hub, "c", bound)
+                costs.append(await least(lambda n, hub=hub: publish(hub, "c", n), 500) / SLOW)  # type: ignore[misc]
+            await hub.stop()
+        few, many = (cost * 1e6 for cost in costs)
+        print(
+            f"to one who never reads, {policy!s:11} {few:6.3f} µs with {FEW} queued, "
+            f"{many:6.3f} µs with {MANY:,}: ratio {many / few:.2f}"
+        )
+
+
 async def with_channels(count: int) -> tuple[float, float, float]:
     """Seconds to join and leave, to resume, and to publish, with so many channels that are followed."""
     hub = Hub(channels=[ChannelRule("c/<int:n>")], linger=0)
@@ -164,7 +185,7 @@ async def storm() -> None:
 
 async def main() -> None:
     """Run everything."""
-    for part in (publish_rate, fan_out, storm, scale):
+    for part in (publish_rate, fan_out, overflow, storm, scale):
         await part()
 
 
