@@ -244,7 +244,7 @@ class Link(asyncio.Protocol):
         Beats are counted, not seconds, so that a worker that was stopped itself does not blame the hub.
         """
         self._silent += 1
-        if self._silent > DEAD_AFTER:
+        if self._silent >= DEAD_AFTER:
             self.abort(f"no sign of life for {DEAD_AFTER * BEAT:g} s")
             return
         sent = self._loop.time()
