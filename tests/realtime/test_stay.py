@@ -12,7 +12,10 @@ import pytest
 
 from samovar import Access, Samovar, event_stream, websocket
 from samovar.core.ctx import required_context
-from samovar.core.realtime import stay
+from samovar.core.realtime import sink, stay
+from samovar.tasks import Scope
+
+from .test_cancellation import Peer, scope
 
 
 @pytest.fixture
@@ -235,3 +238,27 @@ async def test_a_stream_that_was_never_read_leaves_nothing(app: Samovar) -> None
     response = await app.test_client().head("/events/tea")
     assert response.status_code == 200
     assert len(app.hub.connections) == 0
+
+
+async def test_a_peer_that_does_not_read_cannot_stay(app: Samovar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink, "SEND_AWAY", 0.01)
+    app.config["WEBSOCKET_CLOSE_TIMEOUT"] = 0.2
+    peer = Peer({"type": "websocket.connect"})
+    stuck = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "websocket.send" and '"data"' in message.get("text", ""):
+            stuck.set()
+            await asyncio.get_running_loop().create_future()
+        await peer.send(message)
+
+    async with asyncio.timeout(10), Scope("server") as server:
+        call = server.start(app(scope("websocket", "/ws/tea", b"user=ann"), peer.receive, send))
+        await settled(lambda: any('"subscribed"' in message.get("text", "") for message in peer.sent))
+        await app.hub.publish("tea", 1)
+        await stuck.wait()
+        await app.hub.kick("ann")
+        await asyncio.wait({call})
+    assert len(app.hub.connections) == 0
+    assert app.hub.stats()["subscriptions"] == 0
+    assert not any('"data"' in message.get("text", "") for message in peer.sent)
