@@ -175,3 +175,10 @@ def test_without_an_app_and_without_a_url_it_says_what_to_give(tmp_path: Path) -
     done = samovar("tail", "c", folder=tmp_path)
     assert done.returncode == 2
     assert "app" in done.stderr
+
+
+def test_a_plain_script_publishes_without_a_loop_of_its_own(url: str, channel: str, tmp_path: Path) -> None:
+    with Hub(url) as hub:
+        published = [hub.publish_sync(channel, n) for n in range(3)]
+    assert [one.duplicate for one in published] == [False] * 3
+    assert tail(tmp_path, url, channel, "--last", "9", "--count", "3", "--raw") == ["0", "1", "2"]
