@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from .journal import Answered, Counted, Entry, Fault, Felt, Got, Told, Tried
 from .plan import DEEP, LOSSY
@@ -25,7 +24,7 @@ class Figures:
             the fault that began last before it.
         other_gaps: those of channels that keep little, of strangers, and of those whose policy drops messages.
         outages: end of the fault → first message that every worker it hit handed over; the longest, but for those into
-            which the next fault fell.
+            which another fault fell.
         noticed: begin of a half-open link → the worker's backend is no longer up; the longest.
         publish: seconds from a publish to its acknowledgement, sorted.
         counters: of all workers' last lives, added up.
@@ -53,11 +52,10 @@ def measure(entries: Sequence[Entry]) -> Figures:
     figures.faults.update(fault.name for fault in faults)
     _gaps(figures, entries, faults)
     received = _received(entries)
-    for fault, following in pairwise([*faults, None]):
-        if fault is not None and fault.name in OUTAGES:
-            seconds = _first_after(received, fault)
-            if seconds is not None and (following is None or fault.until + seconds < following.t):
-                _longest(figures.outages, fault.name, seconds)
+    for fault in faults:
+        seconds = _first_after(received, fault) if fault.name in OUTAGES else None
+        if seconds is not None and not _disturbed(fault, seconds, faults):
+            _longest(figures.outages, fault.name, seconds)
     _noticed(figures, entries, faults)
     _publishes(figures, entries)
     for entry in entries:
@@ -69,6 +67,11 @@ def measure(entries: Sequence[Entry]) -> Figures:
 def _longest(table: dict[str, float], name: str, seconds: float | None) -> None:
     if seconds is not None:
         table[name] = max(seconds, table.get(name, 0.0))
+
+
+def _disturbed(fault: Fault, seconds: float, faults: Iterable[Fault]) -> bool:
+    """Another fault was on in the time after this one."""
+    return any(other.t < fault.until + seconds and other.until > fault.until for other in faults)
 
 
 def _gaps(figures: Figures, entries: Iterable[Entry], faults: Sequence[Fault]) -> None:
