@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -507,6 +507,31 @@ async def test_without_a_hub_calls_wait_a_moment_and_say_why(
         assert worker.told.last_health is not None
         assert worker.told.last_health.state is State.DOWN
         assert "samovar hub" in worker.told.last_health.reason
+
+
+async def test_failing_attempts_do_not_keep_calls_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "PATIENCE", 0.2)
+    monkeypatch.setattr(worker_module, "delays", lambda **_: repeat(0.02))
+    async with Hub(f"local://{tmp_path}/none.sock", publish_timeout=1.0) as hub, asyncio.timeout(5):
+        with pytest.raises(BackendUnavailable, match="samovar hub"):
+            await hub.presence("c")
+        with pytest.raises(BackendUnavailable):
+            await hub.clear("c")
+        await hub.enter("c", Member("m"))
+        with pytest.raises(PublishRejected, match="was not reached"):
+            await hub.publish("c", 1)
+
+
+async def test_a_lost_link_keeps_calls_waiting_until_it_is_back(tmp_path: Path) -> None:
+    options = Options(str(tmp_path / "hub.sock"))
+    async with LocalHub(options) as first, running(options.url) as worker:
+        await first.stop()
+        await worker.told.until(lambda: not is_up(worker), "down")
+        asked = asyncio.ensure_future(worker.backend.heads(["c"]))
+        async with LocalHub(options), asyncio.timeout(5):
+            assert list(await asked) == ["c"]
 
 
 async def test_an_answer_that_never_comes_is_unknown(tmp_path: Path) -> None:

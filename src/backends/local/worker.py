@@ -346,7 +346,7 @@ class LocalBackend(Backend):
         """See the contract. The first attempts follow each other quickly: the hub may be starting as well."""
         generation = 0
         waits = delays(first=0.02, most=1.0)
-        self._lost("not connected yet")
+        self._lost("not connected yet", patience=PATIENCE)
         while True:
             link = Link(
                 receiver,
@@ -358,7 +358,7 @@ class LocalBackend(Backend):
                 why = await self._hold(link)
             finally:
                 was_up, self._link = self._link is link, None
-            self._lost(why)
+            self._lost(why, patience=PATIENCE if was_up else None)
             if was_up:
                 receiver.detached(None, why)
             if link.age >= BEAT:  # one that is cut at once again and again is no reason to hurry
@@ -392,9 +392,11 @@ class LocalBackend(Backend):
             link.ask(Op.ATTACH, names)
         self._linked.wake()
 
-    def _lost(self, why: str) -> None:
+    def _lost(self, why: str, *, patience: float | None) -> None:
+        """There is no link, and calls wait so many seconds for one; None: a further attempt failed, and no longer."""
         self._why = why
-        self._patience = asyncio.get_running_loop().time() + PATIENCE
+        if patience is not None:
+            self._patience = asyncio.get_running_loop().time() + patience
 
     async def _up(self) -> Link:
         """The link; waited for a moment when it is not there, since most losses last no longer.
