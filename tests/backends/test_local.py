@@ -328,26 +328,86 @@ GARBAGE: dict[str, bytes] = {
         "of the hub": [Op.RECORD, "c", "e", 1, 0, b""],
         "without fields": [Op.PUBLISH],
         "number": [Op.PING, "x"],
-        "channel": [Op.PUBLISH, 1, 7, b"", "id", None, None, 1],
-        "long channel": [Op.PUBLISH, 1, "x" * 999, b"", "id", None, None, 1],
-        "envelope": [Op.PUBLISH, 1, "c", "text", "id", None, None, 1],
-        "large envelope": [Op.PUBLISH, 1, "c", b"x" * (MAX_RECORD + 1), "id", None, None, 1],
-        "id": [Op.PUBLISH, 1, "c", b"", None, None, None, 1],
-        "retention": [Op.PUBLISH, 1, "c", b"", "id", [1, 2], None, 1],
-        "negative": [Op.PUBLISH, 1, "c", b"", "id", [-1, 2, 3], None, 1],
-        "version": [Op.PUBLISH, 1, "c", b"", "id", None, "v", 1],
-        "dedupe": [Op.PUBLISH, 1, "c", b"", "id", None, None, float("nan")],
-        "records": [Op.PUBLISH_MANY, 1, [["c", b""]], 1],
-        "names": [Op.ATTACH, 1, ["c", 1]],
-        "many names": [Op.HEADS, 1, [f"c{n}" for n in range(5001)]],
-        "position": [Op.HISTORY, 1, "c", ["e", -1], 10, False],
-        "limit": [Op.HISTORY, 1, "c", None, -1, False],
-        "members": [Op.TOUCH, 1, "c", [["m", None]], 1],
-        "info": [Op.TOUCH, 1, "c", [["m", None, {}]], 1],
-        "lease": [Op.TOUCH, 1, "c", [], -1],
-        "ids": [Op.LEAVE, 1, "c", [1]],
     }.items()
 }  # fmt: skip
+BAD_VALUES: dict[str, list[Any]] = {
+    "channel": [Op.PUBLISH, 1, 7, b"", "id", None, None, 1],
+    "long channel": [Op.PUBLISH, 1, "x" * 999, b"", "id", None, None, 1],
+    "envelope": [Op.PUBLISH, 1, "c", "text", "id", None, None, 1],
+    "large envelope": [Op.PUBLISH, 1, "c", b"x" * (MAX_RECORD + 1), "id", None, None, 1],
+    "id": [Op.PUBLISH, 1, "c", b"", None, None, None, 1],
+    "retention": [Op.PUBLISH, 1, "c", b"", "id", [1, 2], None, 1],
+    "negative": [Op.PUBLISH, 1, "c", b"", "id", [-1, 2, 3], None, 1],
+    "version": [Op.PUBLISH, 1, "c", b"", "id", None, "v", 1],
+    "dedupe": [Op.PUBLISH, 1, "c", b"", "id", None, None, float("nan")],
+    "records": [Op.PUBLISH_MANY, 1, [["c", b""]], 1],
+    "names": [Op.ATTACH, 1, ["c", 1]],
+    "many names": [Op.HEADS, 1, [f"c{n}" for n in range(5001)]],
+    "position": [Op.HISTORY, 1, "c", ["e", -1], 10, False],
+    "limit": [Op.HISTORY, 1, "c", None, -1, False],
+    "members": [Op.TOUCH, 1, "c", [["m", None]], 1],
+    "info": [Op.TOUCH, 1, "c", [["m", None, {}]], 1],
+    "lease": [Op.TOUCH, 1, "c", [], -1],
+    "ids": [Op.LEAVE, 1, "c", [1]],
+    "long id": [Op.LEAVE, 1, "c", ["x" * 300]],
+    "long member": [Op.TOUCH, 1, "c", [["x" * 300, None, "{}"]], 1],
+    "long user": [Op.TOUCH, 1, "c", [["m", "x" * 70_000, "{}"]], 1],
+    "large version": [Op.PUBLISH, 1, "c", b"", "id", None, 1 << 63, 1],
+    "true": [Op.HISTORY, 1, "c", None, True, False],
+    "second record": [Op.PUBLISH_MANY, 1, [["c", b"", "1", None], ["c", "text", "2", None]], 1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+async def test_a_call_with_a_bad_value_fails_alone(local: LocalHub, name: str) -> None:
+    async with Raw(local) as raw:
+        raw.greet()
+        raw.say([Op.ATTACH, 0, ["c"]], BAD_VALUES[name], [Op.PUBLISH, 2, "c", b"fine", "fine", None, None, 1])
+        heard: list[Any] = []
+        while not any(call[:2] == [Op.ANSWER, 2] for call in heard):
+            heard += await raw.hear()
+        failed = [call for call in heard if call[0] == Op.FAILED]
+        assert [call[1] for call in failed] == [1]
+        assert failed[0][2].startswith("not what a call has: ")
+        assert [call[-1] for call in heard if call[0] == Op.RECORD] == [b"fine"], "nothing else was done"
+        assert local.cuts == 0
+
+
+async def test_bad_values_are_refused_before_they_are_sent(local: LocalHub) -> None:
+    async with running(local.url) as worker:
+        backend = worker.backend
+        for version in (1.5, True, 1 << 70, 1 << 63, "1"):
+            with pytest.raises(InvalidPayload, match="a version is a whole number"):
+                await backend.publish("c", b"", id="x", version=version)  # type: ignore[arg-type]
+        for member in (Member("i" * 300), Member(7), Member("\ud800")):  # type: ignore[arg-type]
+            with pytest.raises(InvalidPayload, match="the id of a member is text"):
+                await backend.touch("c", [member], lease=1)
+            with pytest.raises(InvalidPayload, match="the id of a member is text"):
+                await backend.leave("c", [member.id])
+        for user in ("u" * 9_000_000, 7, "\ud800"):
+            with pytest.raises(InvalidPayload, match="the user of a member is text"):
+                await backend.touch("c", [Member("m", user)], lease=1)  # type: ignore[arg-type]
+        for limit in (True, -1, 1.5):
+            with pytest.raises(InvalidPayload, match="the limit of a read"):
+                await backend.history("c", limit=limit)  # type: ignore[arg-type]
+        assert (await backend.publish("c", b"", id="y", version=(1 << 63) - 1)).position is not None
+        assert local.cuts == 0
+
+
+async def test_what_the_hub_does_not_take_is_said_to_the_caller(
+    local: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(local.url) as worker:
+        monkeypatch.setattr(hub_module, "MAX_RECORD", 10)
+        with pytest.raises(PublishRejected, match="an envelope"):
+            await worker.backend.publish("c", b"x" * 11, id="a")
+        with pytest.raises(PublishRejected, match="an envelope") as rejected:
+            await worker.backend.publish_many([("c", b"", "b", None), ("c", b"x" * 11, "c", None)])
+        assert rejected.value.id == "b"
+        with pytest.raises(InvalidPayload, match="does not take it: .*a channel"):
+            await worker.backend.clear("c" * 300)
+        assert (await worker.backend.publish("c", b"", id="b")).position.offset == 1  # type: ignore[union-attr]
+        assert local.cuts == 0
 
 
 @pytest.mark.parametrize("name", GARBAGE)

@@ -5,7 +5,8 @@ order on each connection: what was published before a subscription is in its his
 
 **Bounds.** A worker that does not read its answers is not read either, so they cannot pile up. What others publish can:
 above ``buffer`` bytes the connection is cut, and so is one from which nothing was heard for four heartbeats; the worker
-comes back and reads what it missed. Whatever is no call of the protocol ends its connection, and no other.
+comes back and reads what it missed. Whatever is no call of the protocol ends its connection, and no other; a call
+with a value that it does not take fails, and nothing else does.
 
 **The socket** is for its user alone (mode 0600), and is never taken from a process that serves it.
 """
@@ -26,7 +27,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, cast
 
-from ...broadcast.backend import Accepted, Health, Record
+from ...broadcast.backend import Accepted, Health, Record, Retention
 from ...broadcast.message import Member, Position
 from ...broadcast.retry import Signal
 from ...errors import ConfigError
@@ -34,14 +35,17 @@ from ..memory import Broker
 from ..memory import Options as BrokerOptions
 from .wire import (
     MAGIC,
+    MAX_ID,
     MAX_RECORD,
     VERSION,
+    BadValue,
     Incoming,
     Op,
     Outgoing,
     WireError,
     check,
     is_name,
+    is_whole,
     members_fields,
     pack,
     page_fields,
@@ -222,16 +226,20 @@ class Connection(asyncio.Protocol):
         if self.pid is None:
             self._hello(op, fields)
             return
-        check(type(op) is int and op in _CALLS, f"a call {op!r:.40}")
+        if type(op) is not int or op not in _CALLS:
+            raise WireError(f"not a call: {op!r:.40}")
         count, do = _CALLS[op]
-        check(len(fields) == count and type(fields[0]) is int, f"{len(fields)} fields of {Op(op).name}")
-        do(self, *fields)
+        if len(fields) != count or not is_whole(fields[0]):
+            raise WireError(f"not a call: {Op(op).name} with {len(fields)} fields")
+        try:
+            do(self, *fields)
+        except BadValue as error:
+            self._send(pack((Op.FAILED, fields[0], str(error))))
 
     def _hello(self, op: Any, fields: list[Any]) -> None:
-        check(op == Op.HELLO and len(fields) == 3 and fields[0] == MAGIC, "a greeting")
-        _, version, pid = fields
-        check(type(pid) is int, "a greeting")
-        self.pid = pid
+        if op != Op.HELLO or len(fields) != 3 or fields[0] != MAGIC or type(fields[2]) is not int:
+            raise WireError("not a greeting")
+        _, version, self.pid = fields
         if version != VERSION:
             self.cut(
                 f"the hub speaks version {VERSION} and this worker {version!r:.20}: "
@@ -249,34 +257,23 @@ class Connection(asyncio.Protocol):
     def _publish(
         self, number: int, channel: Any, envelope: Any, id: Any, retention: Any, version: Any, dedupe: Any
     ) -> None:
-        check(version is None or type(version) is int, "a version")
-        accepted = self._append(channel, envelope, id, retention, version, read_seconds(dedupe))
-        self._answer(number, _accepted_fields(accepted))
+        check(version is None or is_whole(version), "a version")
+        record = _read_record([channel, envelope, id, retention])
+        self._answer(number, self._append(record, version, read_seconds(dedupe)))
 
     def _publish_many(self, number: int, records: Any, dedupe: Any) -> None:
         check(type(records) is list, "records")
         seconds = read_seconds(dedupe)
-        accepted = []
-        for record in records:
-            check(type(record) is list and len(record) == 4, "a record")
-            channel, envelope, id, retention = record
-            accepted.append(_accepted_fields(self._append(channel, envelope, id, retention, None, seconds)))
-        self._answer(number, accepted)
+        checked = [_read_record(record) for record in records]  # before the first is in
+        self._answer(number, [self._append(record, None, seconds) for record in checked])
 
-    def _append(
-        self, channel: Any, envelope: Any, id: Any, retention: Any, version: int | None, seconds: float
-    ) -> Accepted:
-        check(is_name(channel), "a channel")
-        check(type(envelope) is bytes and len(envelope) <= MAX_RECORD, "an envelope")
-        check(type(id) is str and len(id) <= 256, "an id")
+    def _append(self, record: _Sent, version: int | None, seconds: float) -> tuple[str, int, bool]:
+        channel, envelope, id, retention = record
         self._hub.published += 1
-        return self._broker.publish(
-            channel,
-            envelope,
-            id=id,
-            retention=read_retention(retention),
-            version=version,
-            dedupe_seconds=seconds,
+        return _accepted_fields(
+            self._broker.publish(
+                channel, envelope, id=id, retention=retention, version=version, dedupe_seconds=seconds
+            )
         )
 
     def _attach(self, number: int, channels: Any) -> None:
@@ -294,7 +291,8 @@ class Connection(asyncio.Protocol):
         self._answer(number, None)
 
     def _history(self, number: int, channel: Any, since: Any, limit: Any, reverse: Any) -> None:
-        check(is_name(channel) and type(limit) is int and limit >= 0, "a read of history")
+        check(is_name(channel), "a channel")
+        check(type(limit) is int and limit >= 0, "a limit")
         place = None if since is None else read_position(since)
         page = self._broker.history(channel, since=place, limit=min(limit, MAX_PAGE), reverse=bool(reverse))
         cut = len(page.records) == MAX_PAGE < limit
@@ -349,6 +347,19 @@ _CALLS: dict[int, tuple[int, Callable[..., None]]] = {
     Op.MEMBERS: (2, Connection._members),
 }
 """Each call of a worker: how many fields it has, its number the first, and what does it."""
+
+
+_Sent = tuple[str, bytes, str, Retention | None]
+
+
+def _read_record(value: Any) -> _Sent:
+    """A record to publish: channel, envelope, id, retention."""
+    check(type(value) is list and len(value) == 4, "a record")
+    channel, envelope, id, retention = value
+    check(is_name(channel), "a channel")
+    check(type(envelope) is bytes and len(envelope) <= MAX_RECORD, "an envelope")
+    check(type(id) is str and len(id) <= MAX_ID, "an id")
+    return channel, envelope, id, read_retention(retention)
 
 
 def _position_fields(position: Position) -> tuple[str, int]:

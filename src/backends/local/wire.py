@@ -5,10 +5,10 @@ begins with an :class:`Op`. Whatever one side has to say in one turn of its loop
 of small calls cost one write, one read and one decoding.
 
 A worker's calls are numbered; each is answered, in order, by an ``ANSWER`` with its number (a long list by several
-``PART`` before it). What the hub says by itself
-(``RECORD``, ``ATTACHED``) stands between the answers at the place where it happened. The worker's first call is
-``HELLO``, the hub's first word ``WELCOME`` or ``REFUSED``; a later version of this protocol changes :data:`VERSION`,
-and both sides then say so instead of guessing.
+``PART`` before it), or by a ``FAILED`` that says which value the hub does not take; then nothing was done. What the hub
+says by itself (``RECORD``, ``ATTACHED``) stands between the answers at the place where it happened. The worker's first
+call is ``HELLO``, the hub's first word ``WELCOME`` or ``REFUSED``; a later version of this protocol changes
+:data:`VERSION`, and both sides then say so instead of guessing.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ from ...broadcast.backend import Page, Record, Retention
 from ...broadcast.message import Member, Position
 
 MAGIC = "samovar-local"
-VERSION = 1
+VERSION = 2
 MAX_RECORD = 4 * 1024 * 1024  # bytes of one envelope: four times the largest payload a hub lets through
 MAX_FRAME = 2 * MAX_RECORD
 BATCH = 256 * 1024  # bytes after which a frame is closed: what a socket takes at once, about
 MAX_NAME = 256  # bytes of a channel's name; names.py allows 200, and one for presence
 MAX_ID = 256
+MAX_USER = 64 * 1024  # characters
 MAX_NAMES = 5_000  # channels in one call
 MAX_LEASE = 86_400.0  # seconds
+MAX_WHOLE = 1 << 63
 
 _HEAD = struct.Struct(">IBI")  # length, msgpack's mark of an array with a 32-bit count, the count
 _LENGTH = struct.Struct(">I")
@@ -66,10 +68,15 @@ class Op(IntEnum):
     PART = 23
     RECORD = 24
     ATTACHED = 25
+    FAILED = 26
 
 
 class WireError(ValueError):
     """The other side does not speak this protocol: the connection is over."""
+
+
+class BadValue(WireError):
+    """A call is one, but a value in it is not what it takes: the call fails, and the connection goes on."""
 
 
 class Incoming:
@@ -159,14 +166,25 @@ class Outgoing:
 
 
 def check(good: bool, what: str) -> None:
-    """Raise WireError unless *good*."""
+    """Raise BadValue unless *good*."""
     if not good:
-        raise WireError(f"not what a call has: {what}")
+        raise BadValue(f"not what a call has: {what}")
 
 
 def is_name(value: Any) -> TypeGuard[str]:
     """Whether *value* can be a channel's name."""
     return type(value) is str and 0 < len(value) <= MAX_NAME
+
+
+def is_text(value: Any, most: int) -> TypeGuard[str]:
+    """Whether *value* is text of at most *most* characters, all of which can be encoded."""
+    if type(value) is not str or len(value) > most:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def read_names(value: Any) -> list[str]:
@@ -178,9 +196,14 @@ def read_names(value: Any) -> list[str]:
 
 def read_ids(value: Any) -> list[str]:
     """Ids of members."""
-    check(type(value) is list and all(type(id) is str and len(id) <= MAX_ID for id in value), "ids")
+    check(type(value) is list and all(is_text(id, MAX_ID) for id in value), "ids")
     ids: list[str] = value
     return ids
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether *value* is a number that travels: 64 bits with a sign."""
+    return type(value) is int and -MAX_WHOLE <= value < MAX_WHOLE
 
 
 def retention_fields(retention: Retention | None) -> tuple[int, float, int] | None:
@@ -265,6 +288,6 @@ def read_members(value: Any, *, decode: bool) -> list[Member]:
 def _member(fields: Any, decode: bool) -> Member:
     check(type(fields) is list and len(fields) == 3, "a member")
     id, user, info = fields
-    check(type(id) is str and len(id) <= MAX_ID and type(info) is str, "a member")
-    check(user is None or type(user) is str, "a member's user")
+    check(is_text(id, MAX_ID) and type(info) is str and len(info) <= MAX_RECORD, "a member")
+    check(user is None or is_text(user, MAX_USER), "a member's user")
     return Member(id, user, json.loads(info) if decode else info)

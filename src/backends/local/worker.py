@@ -32,14 +32,18 @@ from ...errors import BackendUnavailable, ConfigError, InvalidPayload, PublishRe
 from .wire import (
     BATCH,
     MAGIC,
+    MAX_ID,
     MAX_NAMES,
     MAX_RECORD,
+    MAX_USER,
     VERSION,
     Incoming,
     Op,
     Outgoing,
     WireError,
     check,
+    is_text,
+    is_whole,
     member_fields,
     pack,
     read_members,
@@ -61,6 +65,18 @@ HIGH_WATER = 1024 * 1024  # bytes on their way to the hub at which publishers wa
 MANY = 1000  # records in one call
 MEMBERS = 500  # members in one call
 LOST: Any = object()  # the answer to a call whose link was lost
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The answer to a call with a value that the hub does not take.
+
+    Args:
+        why: in words.
+    """
+
+    why: str
+
 
 logger = logging.getLogger("samovar.local")
 
@@ -222,7 +238,7 @@ class Link(asyncio.Protocol):
     # --- calls ------------------------------------------------------------------------------------------------------
 
     def ask(self, op: Op, *fields: Any) -> asyncio.Future[Any]:
-        """Send a call; the future has its answer, or :data:`LOST`. Cancelling it is safe."""
+        """Send a call; the future has its answer, a :class:`Failed` or :data:`LOST`. Cancelling it is safe."""
         number = next(self._numbers)
         future = self._loop.create_future()
         if self.closed.done():
@@ -283,6 +299,9 @@ class Link(asyncio.Protocol):
         match op, fields:
             case Op.PART, [int(number), list(values)]:
                 self._parts.setdefault(number, []).extend(values)
+            case Op.FAILED, [int(number), str(why)]:
+                self._parts.pop(number, None)
+                self._answer(number, Failed(why))
             case Op.ATTACHED, [channels]:
                 self._receiver.attached(read_names(channels))
             case Op.WELCOME, [*_]:
@@ -419,6 +438,7 @@ class LocalBackend(Backend):
 
         Raises:
             BackendUnavailable: there is no link, or it was lost before the answer.
+            InvalidPayload: the hub does not take a value in it.
         """
         link = self._link or await self._up()
         if link.full:
@@ -426,6 +446,8 @@ class LocalBackend(Backend):
         answer = await link.ask(op, *fields)
         if answer is LOST:
             raise BackendUnavailable(f"{self.options.url}: the connection was lost: {self._why}")
+        if type(answer) is Failed:
+            raise InvalidPayload(f"{self.options.url} does not take it: {answer.why}")
         return answer
 
     # --- publishing -------------------------------------------------------------------------------------------------
@@ -440,8 +462,14 @@ class LocalBackend(Backend):
         version: int | None = None,
         dedupe_seconds: float = 300.0,
     ) -> Accepted:
-        """See the contract."""
+        """See the contract.
+
+        Raises:
+            InvalidPayload: *version* is no whole number of 64 bits.
+        """
         _check_size(channel, envelope, id)
+        if version is not None and not is_whole(version):
+            raise InvalidPayload(f"a version is a whole number of at most 64 bits, not {version!r:.40}")
         link = self._link or await self._up()
         if link.full:
             await link.room()
@@ -449,6 +477,8 @@ class LocalBackend(Backend):
         answer = await link.ask(Op.PUBLISH, channel, envelope, id, kept, version, dedupe_seconds)
         if answer is LOST:
             raise self._unknown(id)
+        if type(answer) is Failed:
+            raise PublishRejected(answer.why, id=id)
         return _accepted(answer)
 
     async def publish_many(
@@ -468,6 +498,8 @@ class LocalBackend(Backend):
             values = await answer
             if values is LOST:
                 raise self._unknown(records[len(accepted)][2])
+            if type(values) is Failed:
+                raise PublishRejected(values.why, id=records[len(accepted)][2])
             accepted.extend(map(_accepted, values))
         return accepted
 
@@ -503,7 +535,12 @@ class LocalBackend(Backend):
         """See the contract; read in pieces of about 1 MiB.
 
         What is trimmed between two pieces ends the page: it then tells how things stood at its last record.
+
+        Raises:
+            InvalidPayload: *limit* is no whole number from 0 on.
         """
+        if not is_whole(limit) or limit < 0:
+            raise InvalidPayload(f"the limit of a read is a whole number from 0 on, not {limit!r:.40}")
         page, cut = await self._piece(channel, since, limit, reverse)
         records = list(page.records)
         head, complete = page.head, page.complete
@@ -539,7 +576,7 @@ class LocalBackend(Backend):
         """See the contract.
 
         Raises:
-            InvalidPayload: what a member shows is not JSON data.
+            InvalidPayload: what a member shows is not JSON data or too large, or its id or user is no such text.
         """
         joined: list[Member] = []
         for some in _chunks(members, MEMBERS):
@@ -548,8 +585,14 @@ class LocalBackend(Backend):
         return joined
 
     async def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
-        """See the contract."""
+        """See the contract.
+
+        Raises:
+            InvalidPayload: an id is no text of at most 256 characters.
+        """
         gone: list[Member] = []
+        for id in ids:
+            _check_id(id)
         for some in _chunks(list(ids), MEMBERS):
             gone += read_members(await self._ask(Op.LEAVE, channel, some), decode=True)
         return gone
@@ -595,6 +638,10 @@ def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
 
 
 def _member_rows(members: Sequence[Member]) -> list[tuple[str, str | None, str]]:
+    for member in members:
+        _check_id(member.id)
+        if not (member.user is None or is_text(member.user, MAX_USER)):
+            raise InvalidPayload(f"the user of a member is text of at most {MAX_USER} characters, or None")
     try:
         rows = [member_fields(member) for member in members]
     except (TypeError, ValueError, RecursionError) as error:
@@ -602,6 +649,11 @@ def _member_rows(members: Sequence[Member]) -> list[tuple[str, str | None, str]]
     if sum(len(info) for _, _, info in rows) > MAX_RECORD:
         raise InvalidPayload(f"what {len(rows)} members show is more than {MAX_RECORD} bytes together")
     return rows
+
+
+def _check_id(id: str) -> None:
+    if not is_text(id, MAX_ID):
+        raise InvalidPayload(f"the id of a member is text of at most {MAX_ID} characters, not {id!r:.40}")
 
 
 def _explain(error: OSError) -> str:
