@@ -351,6 +351,20 @@ async def test_a_half_open_link_is_found_and_left(start_redis: Start, tcp_proxy:
         await nothing_more(publisher, "c", messages)
 
 
+async def test_a_half_open_link_is_found_while_the_answer_to_a_probe_is_awaited(
+    start_redis: Start, tcp_proxy: StartProxy
+) -> None:
+    server = start_redis()
+    proxy = await tcp_proxy(server.port)
+    async with up(server.url("heartbeat=0.4&probe=0.2", port=proxy.port)) as hub:
+        keeper = hub.backend._keeper  # type: ignore[attr-defined]
+        proxy.stall()
+        await until(lambda: keeper._probe_sent is not None, "a probe that is under way")
+        await is_down(hub, within=3)
+        proxy.restore()
+        await is_up(hub, 1)
+
+
 @pytest.mark.limit(60)
 async def test_a_server_that_stands_still_is_left_and_found_again(start_redis: Start) -> None:
     server = start_redis()
@@ -377,6 +391,16 @@ async def test_a_subscription_that_went_silent_is_found_by_the_probe(start_redis
         await is_up(hub, hub.health.generation)
         assert await got(messages, 3) == [0, 1, 2]
         await nothing_more(publisher, "c", messages)
+
+
+async def test_the_probe_brings_back_scripts_that_the_server_forgot(start_redis: Start) -> None:
+    server = start_redis()
+    async with up(server.url("probe=0.1")) as hub:
+        server.call("SCRIPT", "FLUSH")
+        await until(lambda: server.call("KEYS", "*{[?]*") != [], "a probe that is published")
+        server.call("SCRIPT", "FLUSH")
+        await until(lambda: server.info("number_of_cached_scripts") == "5", "the scripts to be loaded again")
+        assert hub.health.generation == 1
 
 
 def passed(proxy: Proxy, count: int) -> bool:

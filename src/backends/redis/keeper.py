@@ -17,6 +17,7 @@ import random
 import secrets
 import ssl
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import NoReturn
 
 from ...broadcast.backend import Health, Receiver, Record, Retention, State
@@ -28,7 +29,7 @@ from .options import Options
 from .reading import Keys, milliseconds, read_message
 from .refusal import Kind, Refusal, refusal
 from .scripts import CLEAR, clearing, publishing
-from .session import Session, Unusable
+from .session import Session, Unusable, is_forgotten
 from .witness import Seen, Witness, questions, went_back
 
 LATEST = (
@@ -218,14 +219,17 @@ class Keeper:
                 again = min(again, late)
             elif now >= next_probe:
                 next_probe = now + self.options.probe * random.uniform(0.8, 1.2)
-                await self._send_probe(session)
+                self._send_probe(session)
                 continue
             else:
                 again = min(again, next_probe)
             await session.wait(again - loop.time())
 
-    async def _send_probe(self, session: Session) -> None:
-        """Publish to ourselves by the road of all messages; where writing is refused, send only."""
+    def _send_probe(self, session: Session) -> None:
+        """Publish to ourselves by the road of all messages; where writing is refused, send only.
+
+        The answer is not awaited: who waits for it cannot see that the link gives no sign of life.
+        """
         self._probe_sent = asyncio.get_running_loop().time()
         call = publishing(
             self._keys,
@@ -237,15 +241,24 @@ class Keeper:
             suffix=session.suffix,
             outlive=PROBE_OUTLIVE,
         )
-        reply = await session.commands.call(*call)
+        session.commands.call(*call).add_done_callback(partial(self._probe_answered, session))
+
+    def _probe_answered(self, session: Session, answer: asyncio.Future[Reply]) -> None:
+        """The probe was published or refused; a link that was lost is seen by who waits for that."""
+        if answer.cancelled() or answer.exception() is not None or self.session is not session:
+            return
+        reply = answer.result()
         if not isinstance(reply, ReplyError):
             self.note(None)
             return
-        if str(reply).startswith("NOSCRIPT"):
-            await session.load()
-        else:
-            self.note(refusal(reply))
-        await session.commands.call("PUBLISH", self._probe_topic, "1:probe:")
+        try:
+            if is_forgotten(reply):
+                session.load_later()
+            else:
+                self.note(refusal(reply))
+            session.commands.post("PUBLISH", self._probe_topic, "1:probe:")
+        except BackendUnavailable as error:
+            session.close(str(error))
 
     def _probe_arrived(self) -> None:
         if self._probe_sent is not None:

@@ -105,6 +105,15 @@ class Link(asyncio.Protocol):
         self._waiting.append(_Batch(len(commands), future))
         return future
 
+    def post(self, *command: Argument) -> None:
+        """Send one command whose reply nobody waits for.
+
+        Raises:
+            BackendUnavailable: see :meth:`call`.
+        """
+        self._send(_pack(command))
+        self._waiting.append(None)
+
     def tell(self, *command: Argument) -> None:
         """Send one command to which the server answers by pushes only, as to SUBSCRIBE."""
         self._send(_pack(command))
@@ -112,9 +121,10 @@ class Link(asyncio.Protocol):
     def ping(self, *, pushed: bool) -> None:
         """Ask for a sign of life; *pushed*: the link is subscribed, so the answer comes as a push."""
         self.pinged = True
-        self.tell("PING")
-        if not pushed:
-            self._waiting.append(None)
+        if pushed:
+            self.tell("PING")
+        else:
+            self.post("PING")
 
     def _send(self, data: bytes) -> None:
         if self._transport is None or self.lost.done():

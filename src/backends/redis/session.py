@@ -195,6 +195,15 @@ class Session:
         """Load the scripts again, after SCRIPT FLUSH."""
         await self.commands.batch([["SCRIPT", "LOAD", script.source] for script in SCRIPTS])
 
+    def load_later(self) -> None:
+        """The same, without waiting until it is done: what is sent after this finds the scripts.
+
+        Raises:
+            BackendUnavailable: the link is gone.
+        """
+        for script in SCRIPTS:
+            self.commands.post("SCRIPT", "LOAD", script.source)
+
     # --- signs of life ----------------------------------------------------------------------------------------------
 
     def beat(self, now: float) -> float:
