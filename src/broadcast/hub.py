@@ -133,7 +133,13 @@ class Hub:
             clock=clock,
         )
         self._members = Members(
-            self.backend, self._channels, self._publish_internal, json=self.json, lease=lease, clock=clock
+            self.backend,
+            self._channels,
+            self._publish_internal,
+            json=self.json,
+            lease=lease,
+            timeout=join_timeout,
+            clock=clock,
         )
         self.connections = Connections(self._channels)
         self.backend.bind(self._channels)
@@ -215,10 +221,19 @@ class Hub:
                 await self._members.retire()
         except TimeoutError:
             logger.warning("members of this hub leave when their leases end: the broker did not answer")
-        await self._channels.close()
-        if self._link is not None:
-            await self._link.close()
-            self._link = None
+        except Exception:  # whatever it is, the rest is closed
+            logger.exception("members of this hub leave when their leases end")
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        """Give up the channels and the link to the broker."""
+        try:
+            await self._channels.close()
+        finally:
+            link, self._link = self._link, None
+            if link is not None:
+                await link.close()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -1,7 +1,8 @@
 """Presence as one hub does it: members enter, are renewed, leave with grace; what is over is swept and told.
 
 Joins and leaves are told on the companion channel, by whichever hub caused them or found them, once. One task runs
-while members are here or somebody follows their coming and going; it also sweeps what other workers left behind.
+while members are here or somebody follows their coming and going; it also sweeps what other workers left behind. It
+asks for many channels at a time, and what goes wrong in one keeps no other from being renewed.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from ..errors import BackendUnavailable, InvalidPayload, PublishError
-from .backend import Backend
+from ..errors import BackendUnavailable, HubClosed, InvalidPayload, PublishError
+from ..tasks import Scope
+from .backend import Backend, State
 from .channels import Channels
 from .codec import JSONCodec, payload
 from .message import Member
@@ -22,7 +24,12 @@ from .presence import Attendance
 
 LEASE = 30.0  # seconds; renewed at a third, so two renewals may fail
 GRACE = 15.0  # seconds
+AT_ONCE = 64  # channels renewed or swept at a time
+YIELD_EVERY = 64  # channels after which a backend that never suspends lets others run
+MOST_MEMBERS = 500  # in one call
+MOST_BYTES = 256 * 1024  # of members in one call
 
+T = TypeVar("T")
 logger = logging.getLogger("samovar.presence")
 
 
@@ -35,6 +42,7 @@ class Members:
         publish: tells joins and leaves.
         json: encodes what members show.
         lease: seconds a member outlives the worker that renews it.
+        timeout: seconds the broker has for one answer.
         clock: seconds of a clock that does not go back.
     """
 
@@ -46,6 +54,7 @@ class Members:
         *,
         json: JSONCodec,
         lease: float,
+        timeout: float,
         clock: Callable[[], float],
     ) -> None:
         self._backend = backend
@@ -53,7 +62,10 @@ class Members:
         self._publish = publish
         self._json = json
         self._attendance = Attendance(lease=lease, clock=clock)
+        self._timeout = timeout if backend.waits else None
         self._timer: asyncio.TimerHandle | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._said_late = False
         self.lease = lease
 
     async def enter(self, channel: str, member: Member) -> None:
@@ -62,11 +74,11 @@ class Members:
         Raises:
             InvalidPayload: what it shows is not JSON.
         """
-        member = self._told_as(member)
-        self._attendance.enter(channel, member)
+        member, size = self._told_as(member)
+        self._attendance.enter(channel, member, size=size)
         self._tick_later()
         try:
-            joined = await self._backend.touch(channel, [member], lease=self.lease)
+            joined = await self.ask(self._backend.touch(channel, [member], lease=self.lease))
         except BackendUnavailable as error:
             logger.info("%s enters %s when the broker is back: %s", member.id, channel, error)
             return
@@ -79,33 +91,132 @@ class Members:
             return
         self._tick_later()
         try:
-            if grace > 0:
-                await self._tell("join", channel, await self._backend.touch(channel, [member], lease=grace))
-            else:
-                await self._tell("leave", channel, await self._backend.leave(channel, [member_id]))
+            await self._let_go(channel, member, grace)
         except BackendUnavailable as error:
             logger.info("%s leaves %s when its lease ends: %s", member_id, channel, error)
 
+    async def _let_go(self, channel: str, member: Member, grace: float) -> None:
+        if grace > 0:
+            joined = await self.ask(self._backend.touch(channel, [member], lease=grace))
+            await self._tell("join", channel, joined)
+        else:
+            await self._tell("leave", channel, await self.ask(self._backend.leave(channel, [member.id])))
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """What the broker answers in time.
+
+        Raises:
+            BackendUnavailable: it does not.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await answer
+        except TimeoutError:
+            raise BackendUnavailable(f"no answer about presence within {self._timeout:g} s") from None
+
     async def tick(self) -> None:
         """Renew who is here, sweep whose lease or grace is over, tell who joined and left."""
-        for channel, members in self._attendance.renewals():
-            await self._tell("join", channel, await self._backend.touch(channel, members, lease=self.lease))
-        for channel in self._attendance.channels(self._channels.presence_watched()):
-            await self._tell("leave", channel, await self._backend.sweep(channel))
+        await self._each(self._attendance.here(), self._renew, "renewed")
+        attendance = self._attendance
+        channels = attendance.channels(self._channels.presence_watched())
+        for channel in await self._each(channels, self._sweep, "swept"):
+            attendance.sweep_again(channel, self.lease / 3)
+
+    async def _renew(self, channel: str) -> None:
+        """Renew who is in *channel* at the moment each call is made; who left during one has left after it, too."""
+        await self._touch(channel, self.lease, tell=True)
+
+    async def _retire(self, channel: str) -> None:
+        await self._touch(channel, min(GRACE, self.lease), tell=False)
+
+    async def _touch(self, channel: str, lease: float, *, tell: bool) -> None:
+        attendance = self._attendance
+        ids = attendance.ids(channel)
+        while ids:
+            taken, members = attendance.batch(channel, ids, most=MOST_MEMBERS, size=MOST_BYTES)
+            ids = ids[taken:]
+            if not members:
+                continue
+            joined = await self.ask(self._backend.touch(channel, members, lease=lease))
+            gone = attendance.gone(channel, members)
+            if tell:
+                await self._tell("join", channel, joined)
+            for member, grace in gone:
+                await self._let_go(channel, member, grace)
+
+    async def _sweep(self, channel: str) -> None:
+        await self._tell("leave", channel, await self.ask(self._backend.sweep(channel)))
+
+    async def _each(
+        self, channels: Sequence[str], work: Callable[[str], Awaitable[None]], done: str
+    ) -> list[str]:
+        """Do *work* for each of *channels*, many at a time; returns those for which it failed, logged in one line.
+
+        While the broker is away the first failure stands for what was not begun.
+        """
+        left = iter(channels)
+        failed: dict[str, Exception] = {}
+
+        async def take() -> None:
+            for count, channel in enumerate(left, 1):
+                try:
+                    if not failed or not self._away:
+                        await work(channel)
+                    else:
+                        failed[channel] = next(iter(failed.values()))
+                except Exception as error:
+                    failed[channel] = error
+                if count % YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+
+        if len(channels) == 1 or not self._backend.waits:
+            await take()
+        else:
+            async with Scope("samovar.hub.presence") as scope:
+                for _ in range(min(AT_ONCE, len(channels))):
+                    scope.start(take())
+                await scope.join()
+        self._log_failed(failed, done)
+        return list(failed)
+
+    @property
+    def _away(self) -> bool:
+        return self._channels.last_health.state is State.DOWN
+
+    def _log_failed(self, failed: dict[str, Exception], done: str) -> None:
+        """One line for the broker that is away, and one, with a traceback, for anything else."""
+        away = [channel for channel, error in failed.items() if isinstance(error, BackendUnavailable)]
+        if away:
+            why = failed[away[0]]
+            logger.info("%d channels could not be %s, %s among them: %s", len(away), done, away[0], why)
+        wrong = [channel for channel in failed if not isinstance(failed[channel], BackendUnavailable)]
+        if wrong:
+            first = wrong[0]
+            logger.error(
+                "%d channels could not be %s, %s among them", len(wrong), done, first, exc_info=failed[first]
+            )
 
     async def retire(self) -> None:
         """The hub stops: members stay for the grace only, so that other workers tell their leave soon."""
         self._stop_timer()
-        for channel, members in self._attendance.renewals():
-            try:
-                await self._backend.touch(channel, members, lease=min(GRACE, self.lease))
-            except BackendUnavailable as error:
-                logger.info("members of %s leave when their lease ends: %s", channel, error)
-        self.forget()
+        try:
+            await self._stop_tick()
+            await self._each(self._attendance.here(), self._retire, "told that this worker stops")
+        finally:
+            self.forget()
+
+    async def _stop_tick(self) -> None:
+        """End a tick that runs: a renewal after the retirement would undo it."""
+        ticking, self._ticking = self._ticking, None
+        if ticking is not None and not ticking.done():
+            ticking.cancel()
+            await asyncio.wait({ticking})
 
     def forget(self) -> None:
         """Nobody is here any more, and nothing runs."""
         self._stop_timer()
+        self._ticking = None
+        self._said_late = False
         self._attendance = Attendance(lease=self.lease, clock=self._attendance.clock)
 
     def _stop_timer(self) -> None:
@@ -113,10 +224,12 @@ class Members:
             self._timer.cancel()
             self._timer = None
 
-    def _tick_later(self) -> None:
-        """Run :meth:`tick` after a third of the lease, or when the first grace ends."""
+    def _tick_later(self, took: float = 0.0) -> None:
+        """Run :meth:`tick` a third of the lease after the last, which *took* seconds, or when the first grace ends."""
         grace = self._attendance.next_grace()
-        wait = self.lease / 3 if grace is None else min(self.lease / 3, grace + 0.01)
+        wait = max(self.lease / 3 - took, self.lease / 30)
+        if grace is not None:
+            wait = min(wait, grace + 0.01)
         loop = asyncio.get_running_loop()
         if (
             self._timer is not None
@@ -129,29 +242,42 @@ class Members:
 
     def _start_tick(self) -> None:
         self._timer = None
-        self._channels.start(self._tick_and_go_on(), "presence")
+        if self._ticking is None or self._ticking.done():  # one that runs yet sees to the next
+            self._ticking = self._channels.start(self._tick_and_go_on(), "presence")
 
     async def _tick_and_go_on(self) -> None:
+        """One tick, and the timer for the next; a hub that stops cancels it, and there is no next."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             await self.tick()
-        except BackendUnavailable as error:
-            logger.info("presence waits for the broker: %s", error)
-        finally:  # whatever happened: without the next tick everybody's lease would end
-            if self._attendance or self._channels.presence_watched():
-                self._tick_later()
+        except Exception:  # whatever happened: without the next tick everybody's lease would end
+            logger.exception("presence failed; it goes on")
+        took = loop.time() - began
+        self._ticking = None
+        if took > self.lease / 3 and not self._said_late and not self._away:
+            self._said_late = True
+            logger.warning(
+                "renewing presence took %.1f s of a lease of %g s: with more than that, members leave while they are "
+                "connected; a longer lease helps", took, self.lease
+            )  # fmt: skip
+        if self._attendance or self._channels.presence_watched():
+            self._tick_later(took)
 
     def watch(self) -> None:
         """Somebody follows joins and leaves: sweep now and then even if nobody is here."""
         self._tick_later()
 
-    def _told_as(self, member: Member) -> Member:
-        """*member* as others will read it: what cannot be told would keep everybody from being renewed.
+    def _told_as(self, member: Member) -> tuple[Member, int]:
+        """*member* as others will read it, and its size: what cannot be told would keep all from being renewed.
 
         Raises:
             InvalidPayload: what it shows is not JSON.
         """
         _, told = payload([member.id, member.user, member.info], self._json)
-        return member if member.info is None else replace(member, info=self._json.loads(told)[2])
+        if member.info is not None:
+            member = replace(member, info=self._json.loads(told)[2])
+        return member, len(told)
 
     async def _tell(self, event: Literal["join", "leave"], channel: str, members: Sequence[Member]) -> None:
         """Publish joins or leaves; the roster holds what is true, so one that cannot be told is only logged."""
@@ -159,6 +285,8 @@ class Members:
             said = {"event": event, "member": {"id": member.id, "user": member.user, "info": member.info}}
             try:
                 await self._publish(presence_channel(channel), said)
+            except HubClosed:  # it stopped meanwhile; the roster knows
+                return
             except (PublishError, InvalidPayload) as error:
                 logger.warning(
                     "the %s of %s in %s may not have been told: %s", event, member.id, channel, error

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .message import Member
 
@@ -92,6 +92,11 @@ class Roster:
         return seat.member
 
 
+class _Present(NamedTuple):
+    member: Member
+    size: int
+
+
 class Attendance:
     """The members that entered through one hub, and when each has to be renewed or is over.
 
@@ -103,38 +108,77 @@ class Attendance:
     def __init__(self, *, lease: float, clock: Callable[[], float]) -> None:
         self.lease = lease
         self.clock = clock
-        self._members: dict[str, dict[str, Member]] = {}
+        self._members: dict[str, dict[str, _Present]] = {}
         self._graces: dict[str, float] = {}
+        self._ends: dict[str, dict[str, float]] = {}
 
     def __bool__(self) -> bool:
         """Somebody is here, or a grace runs."""
         return bool(self._members or self._graces)
 
-    def enter(self, channel: str, member: Member) -> None:
-        """*member* is to be renewed until it leaves."""
-        self._members.setdefault(channel, {})[member.id] = member
+    def enter(self, channel: str, member: Member, *, size: int = 0) -> None:
+        """*member*, of about *size* bytes, is to be renewed until it leaves."""
+        self._members.setdefault(channel, {})[member.id] = _Present(member, size)
 
     def leave(self, channel: str, member_id: str, *, grace: float) -> Member | None:
         """*member_id* is not to be renewed any more; returns it, None when it had not entered here."""
         members = self._members.get(channel, {})
-        member = members.pop(member_id, None)
+        present = members.pop(member_id, None)
         if not members:
             self._members.pop(channel, None)
-        if member is not None:
-            end = self.clock() + grace
-            self._graces[channel] = max(end, self._graces.get(channel, end))
-        return member
+        if present is None:
+            return None
+        end = self.clock() + grace
+        self._graces[channel] = max(end, self._graces.get(channel, end))
+        self._ends.setdefault(channel, {})[member_id] = end
+        return present.member
 
-    def renewals(self) -> list[tuple[str, list[Member]]]:
-        """All members here, by channel."""
-        return [(channel, list(members.values())) for channel, members in self._members.items()]
+    def here(self) -> list[str]:
+        """Channels with members to renew."""
+        return list(self._members)
+
+    def ids(self, channel: str) -> list[str]:
+        """The ids of the members of *channel*."""
+        return list(self._members.get(channel, ()))
+
+    def batch(self, channel: str, ids: Sequence[str], *, most: int, size: int) -> tuple[int, list[Member]]:
+        """The first of *ids*, as many as one call takes: how many, and those of them who are here now.
+
+        Args:
+            channel: its name.
+            ids: what :meth:`ids` gave, without those that were done; somebody may have left since.
+            most: at most so many.
+            size: of at most so many bytes together, or one alone.
+        """
+        members = self._members.get(channel, {})
+        found: list[Member] = []
+        total = 0
+        for taken, id in enumerate(ids):
+            present = members.get(id)
+            if present is None:
+                continue
+            if len(found) >= most or (found and total + present.size > size):
+                return taken, found
+            total += present.size
+            found.append(present.member)
+        return len(ids), found
+
+    def gone(self, channel: str, members: Iterable[Member]) -> list[tuple[Member, float]]:
+        """Those of *members* who are not here any more, and the seconds of grace each has left."""
+        here, ends, now = self._members.get(channel, {}), self._ends.get(channel, {}), self.clock()
+        return [(one, max(0.0, ends.get(one.id, now) - now)) for one in members if one.id not in here]
 
     def channels(self, watched: Collection[str] = ()) -> list[str]:
         """Channels to sweep: with members here, with a grace that runs or just ended, and those *watched*."""
         now = self.clock()
         found = {*self._members, *self._graces, *watched}
         self._graces = {channel: end for channel, end in self._graces.items() if end > now}
+        self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._graces}
         return sorted(found)
+
+    def sweep_again(self, channel: str, seconds: float) -> None:
+        """*channel* could not be swept: it is to be in :meth:`channels` after so many *seconds*."""
+        self._graces.setdefault(channel, self.clock() + seconds)
 
     def next_grace(self) -> float | None:
         """Seconds until the first grace ends, None without one; never below 0."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from samovar.backends.memory import Broker, MemoryBackend
 from samovar.broadcast import ChannelRule, Hub, Member, Message, Subscription, presence_channel
+from samovar.broadcast.members import AT_ONCE
 from samovar.broadcast.presence import Attendance, Roster
-from samovar.errors import HubClosed, InvalidChannel, InvalidPayload
+from samovar.errors import BackendUnavailable, HubClosed, InvalidChannel, InvalidPayload
 
 from .faulty import Clock, FaultyBackend
 
@@ -111,7 +113,8 @@ def test_attendance_knows_whom_to_renew_and_what_to_sweep() -> None:
     attendance.enter("a", PHONE)
     attendance.enter("a", GUEST)
     attendance.enter("b", PHONE)
-    assert dict(attendance.renewals()) == {"a": [PHONE, GUEST], "b": [PHONE]}
+    assert attendance.here() == ["a", "b"]
+    assert attendance.batch("a", attendance.ids("a"), most=9, size=99) == (2, [PHONE, GUEST])
     assert attendance.leave("b", "phone", grace=15) == PHONE
     assert attendance.leave("b", "phone", grace=15) is None
     assert attendance.next_grace() == 15
@@ -261,6 +264,197 @@ async def test_presence_goes_on_after_a_failure() -> None:
             while link.count("touch") < before + 3:
                 await hub._channels._looking.wait(0.01)
         assert await hub.presence("room") == [GUEST]
+
+
+class Held(FaultyBackend):
+    """Its answers about presence wait to be let through; it counts how many do."""
+
+    def __init__(self, broker: Broker | None = None) -> None:
+        super().__init__(broker)
+        self.open = asyncio.Event()
+        self.open.set()
+        self.waiting = self.most = 0
+
+    async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
+        joined = await super().touch(channel, members, lease=lease)
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        try:
+            await self.open.wait()
+        finally:
+            self.waiting -= 1
+        return joined
+
+    async def held(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while self.waiting < count:
+                await asyncio.sleep(0)
+
+
+class Slow(Held):
+    """A renewal reaches the broker late: after what was asked later."""
+
+    async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
+        self.waiting += 1
+        await self.open.wait()
+        self.waiting -= 1
+        return await MemoryBackend.touch(self, channel, members, lease=lease)
+
+
+@pytest.mark.parametrize("grace", [0, 15])
+async def test_who_leaves_during_a_renewal_is_not_entered_again(grace: float) -> None:
+    link, clock = Slow(), Clock()
+    link.broker.clock = clock
+    async with Hub(link, clock=clock) as hub, Hub(MemoryBackend(link.broker)) as other:
+        await hub.enter("room", PHONE)
+        await hub.enter("room", GUEST)
+        link.open.clear()
+        tick = asyncio.create_task(hub.sweep())
+        await link.held(1)
+        leaving = asyncio.create_task(hub.leave("room", "phone", grace=grace))
+        if grace:
+            await link.held(2)
+        else:
+            await leaving
+        link.open.set()
+        await tick
+        await leaving
+        clock.now += grace
+        assert await other.presence("room") == [GUEST]
+
+
+async def test_who_left_before_its_channel_was_renewed_is_not_renewed() -> None:
+    link = Held()
+    async with Hub(link) as hub:
+        rooms = [f"room{n}" for n in range(AT_ONCE + 1)]
+        for room in rooms:
+            await hub.enter(room, GUEST)
+        link.open.clear()
+        tick = asyncio.create_task(hub.sweep())
+        await link.held(AT_ONCE)
+        await hub.leave(rooms[-1], GUEST.id, grace=0)
+        before = link.count("touch")
+        link.open.set()
+        await tick
+        assert link.count("touch") == before
+        assert await hub.presence(rooms[-1]) == []
+
+
+async def test_many_channels_are_renewed_at_the_same_time_but_not_all() -> None:
+    link = Held()
+    async with Hub(link) as hub:
+        for n in range(3 * AT_ONCE):
+            await hub.enter(f"room{n}", GUEST)
+        link.open.clear()
+        tick = asyncio.create_task(hub.sweep())
+        await link.held(AT_ONCE)
+        link.open.set()
+        await tick
+        assert link.most == AT_ONCE
+        assert link.count("touch") == 6 * AT_ONCE
+
+
+async def test_a_large_channel_is_renewed_in_several_calls() -> None:
+    link = FaultyBackend()
+    async with Hub(link) as hub:
+        for n in range(80):
+            await hub.enter("room", Member(f"m{n}", info="x" * 10_000))
+        before = link.count("touch")
+        await hub.sweep()
+        assert link.count("touch") == before + 4
+        assert len(await hub.presence("room")) == 80
+
+
+async def test_what_fails_in_one_channel_keeps_no_other_from_being_renewed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    link = FaultyBackend()
+    async with Hub(link) as hub:
+        for room in ("a", "b", "c"):
+            await hub.enter(room, GUEST)
+        link.fail["touch"] = [ValueError("a broker that talks nonsense")]
+        link.fail["sweep"] = [BackendUnavailable("cut")]
+        before = {name: link.count(name) for name in ("touch", "sweep")}
+        await hub.sweep()
+        assert {name: link.count(name) - count for name, count in before.items()} == {"touch": 3, "sweep": 3}
+        assert "1 channels could not be renewed, a among them" in caplog.text
+        link.fail["touch"] = [ValueError("a broker that talks nonsense")]
+        before = {"touch": link.count("touch")}
+    assert link.count("touch") == before["touch"] + 3
+
+
+async def test_a_grace_that_could_not_be_swept_is_swept_later() -> None:
+    link, clock = FaultyBackend(), Clock()
+    link.broker.clock = clock
+    async with Hub(link, clock=clock) as hub:
+        await hub.enter("room", GUEST)
+        await hub.leave("room", GUEST.id, grace=15)
+        clock.now += 16
+        link.fail["sweep"] = [BackendUnavailable("cut")]
+        await hub.sweep()
+        before = link.count("sweep")
+        await hub.sweep()
+        assert link.count("sweep") == before + 1
+        assert not link.broker.rosters
+
+
+async def test_a_renewal_that_takes_too_long_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    link = Held()
+    async with Hub(link, lease=0.06) as hub:
+        await hub.enter("room", GUEST)
+        for _ in range(2):
+            link.open.clear()
+            await link.held(1)
+            await asyncio.wait({asyncio.create_task(link.open.wait())}, timeout=0.05)
+            link.open.set()
+            before = link.count("sweep")
+            async with asyncio.timeout(5):
+                while link.count("sweep") == before:
+                    await asyncio.sleep(0)
+    assert caplog.text.count("renewing presence took") == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("nonsense"), BackendUnavailable("cut")])
+async def test_a_hub_stops_whatever_becomes_of_its_members(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(link := FaultyBackend())
+    await hub.start()
+    await hub.enter("room", GUEST)
+    link.fail["touch"] = [error]
+    await hub.stop()
+    assert hub._link is None and not hub._channels._timers
+    await hub.start()
+
+    async def retire() -> None:
+        raise error
+
+    monkeypatch.setattr(hub._members, "retire", retire)
+    await hub.stop()
+    assert hub._link is None and not hub._channels._scope
+
+
+async def test_stopping_during_a_renewal_is_quiet_and_leaves_the_grace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    link, clock = Held(), Clock()
+    link.broker.clock = clock
+    hub = Hub(link, lease=0.06, clock=clock)
+    await hub.start()
+    async with hub.subscribe(presence_channel("room")):
+        link.fail["touch"] = [BackendUnavailable("cut")]
+        await hub.enter("room", GUEST)  # so that the renewal has a join to tell
+        link.open.clear()
+        await link.held(1)
+        sweep = asyncio.create_task(hub.sweep())
+        await link.held(2)
+        stopping = asyncio.create_task(hub.stop())
+        await link.held(2)
+        link.open.set()
+        await stopping
+        await sweep
+    assert not hub._channels._timers
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_nobody_writes_on_a_presence_channel() -> None:
