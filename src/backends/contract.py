@@ -59,6 +59,7 @@ class Recorder:
         self.records: dict[str, list[Record]] = defaultdict(list)
         self.confirmed: dict[str, int] = defaultdict(int)
         self.lost: list[tuple[list[str] | None, str]] = []
+        self.rejected: list[str] = []
         self.last_health: Health | None = None
         self._told = asyncio.Event()
 
@@ -71,6 +72,11 @@ class Recorder:
     def detached(self, channels: Iterable[str] | None, why: str) -> None:
         """See :class:`Receiver`."""
         self.lost.append((None if channels is None else list(channels), why))
+        self._told.set()
+
+    def refused(self, channels: Iterable[str], why: str) -> None:
+        """See :class:`Receiver`."""
+        self.rejected.extend(channels)
         self._told.set()
 
     def message(self, record: Record) -> None:

@@ -129,6 +129,9 @@ class Receiver(Protocol):
     def detached(self, channels: Iterable[str] | None, why: str) -> None:
         """Live records of these channels (None: all) stopped flowing."""
 
+    def refused(self, channels: Iterable[str], why: str) -> None:
+        """The broker does not take these beside what is attached: whoever waits for one is told *why*."""
+
     def message(self, record: Record) -> None:
         """A live record arrived. Must not raise and must not block."""
 

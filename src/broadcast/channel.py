@@ -140,7 +140,7 @@ class Channel:
     """
 
     __slots__ = (
-        "_again", "_buffer", "_changed", "_linger", "_port", "_reads", "_sync",
+        "_again", "_buffer", "_changed", "_linger", "_port", "_reads", "_refusal", "_sync",
         "attachment", "follows", "live", "name", "quiet", "state", "timeline",
     )  # fmt: skip
 
@@ -155,6 +155,7 @@ class Channel:
         self._port = port
         self._buffer: list[Record] = []
         self._again = False
+        self._refusal = ""
         self._linger: asyncio.TimerHandle | None = None
         self._sync: asyncio.Task[None] | None = None
         self._reads: dict[object, asyncio.Task[Any]] = {}
@@ -240,10 +241,16 @@ class Channel:
         """
         while not self.flows:
             if self.state is State.LEFT:
-                raise BackendUnavailable(f"channel {self.name!r} was given up before it was attached")
+                why = self._refusal or "it was given up"
+                raise BackendUnavailable(f"channel {self.name!r} is not attached: {why}")
             await self._changed.wait()
 
     # --- what the backend says --------------------------------------------------------------------------------------
+
+    def refuse(self, why: str) -> None:
+        """The broker does not take it: those who wait for it are told, and it leaves."""
+        self._refusal = why
+        self.leave()
 
     def attached(self) -> None:
         """Live records flow from now on; what came before may have been missed, so the head is compared."""

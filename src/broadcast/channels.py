@@ -224,6 +224,14 @@ class Channels:
             if (channel := self.table.get(name)) is not None:
                 channel.detached()
 
+    def refused(self, channels: Iterable[str], why: str) -> None:
+        """See :class:`Receiver`. One that flowed before keeps its place: the next connection tries again."""
+        names = list(channels)
+        logger.warning("not attached: %s%s: %s", ", ".join(names[:3]), ", …" if names[3:] else "", why)
+        for name in names:
+            if (channel := self.table.get(name)) is not None and channel.state is ChannelState.JOINING:
+                channel.refuse(why)
+
     def message(self, record: Record) -> None:
         """See :class:`Receiver`."""
         channel = self.table.get(record.channel)

@@ -480,6 +480,46 @@ async def test_there_is_a_bound_on_workers(local: LocalHub, monkeypatch: pytest.
         assert (await second.hear())[0][0] == Op.REFUSED
 
 
+async def test_channels_above_the_limit_are_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    options = Options(str(tmp_path / "hub.sock"), channels=3)
+    async with (
+        LocalHub(options) as local,
+        Hub(local.url) as hub,
+        Hub(local.url) as other,
+        hub.subscribe() as m,
+    ):
+        await m.add("a")
+        await m.add("b")
+        await m.add("c")
+        async with asyncio.timeout(3):
+            with pytest.raises(
+                BackendUnavailable, match="'d' is not attached: .* takes 3 channels .*channels="
+            ):
+                await m.add("d")
+        assert m.channels == ("a", "b", "c")
+        await other.publish("a", 1)
+        await m.remove("b")
+        assert (await anext(m)).data == 1  # type: ignore[union-attr]
+        assert (local.cuts, hub.health.generation) == (0, 1)
+        async with asyncio.timeout(20), hub.subscribe() as more:
+            hub._channels.linger = 0.0
+            await m.remove("c")
+            await until(lambda: sum(map(len, local.broker.receivers.values())) < 3, "room")
+            await more.add("d")
+
+
+async def test_channels_above_the_limit_are_refused_by_a_hub_that_comes_later(tmp_path: Path) -> None:
+    options = Options(str(tmp_path / "hub.sock"), channels=2)
+    backend = LocalBackend(options)
+    worker = Worker(backend)
+    async with Scope("test") as scope:
+        scope.start(backend.run(worker.told))
+        await backend.attach(["a", "b", "c", "d"])
+        async with LocalHub(options):
+            await worker.told.until(lambda: worker.told.rejected == ["c", "d"], "refusals")
+            assert dict(worker.told.confirmed) == {"a": 1, "b": 1}
+
+
 async def test_rosters_of_the_dead_are_forgotten(local: LocalHub) -> None:
     now = 1000.0
     local.broker.clock = lambda: now
@@ -528,6 +568,9 @@ async def test_changes_are_told_in_order(tmp_path: Path) -> None:
 
         def detached(self, channels: Any, why: str) -> None:
             told.append("detached")
+
+        def refused(self, channels: Any, why: str) -> None:
+            told.append("refused")
 
         def message(self, record: Any) -> None:
             told.append("message")

@@ -74,6 +74,9 @@ class FaultyBackend(MemoryBackend):
     def detached(self, channels: Iterable[str] | None, why: str) -> None:
         self.outer.detached(channels, why)
 
+    def refused(self, channels: Iterable[str], why: str) -> None:
+        self.outer.refused(channels, why)
+
     def health(self, health: Health) -> None:
         self.outer.health(health)
 

@@ -162,6 +162,9 @@ class Soothing:
     def detached(self, channels: Iterable[str] | None, why: str) -> None:
         """Nothing happened."""
 
+    def refused(self, channels: Iterable[str], why: str) -> None:
+        self.receiver.refused(channels, why)
+
     def message(self, record: Record) -> None:
         self.receiver.message(record)
 

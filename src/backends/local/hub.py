@@ -196,6 +196,9 @@ class Connection(asyncio.Protocol):
     def detached(self, channels: Any, why: str) -> None:
         """Never said by a memory broker."""
 
+    def refused(self, channels: Any, why: str) -> None:
+        """Never said by a memory broker."""
+
     def health(self, health: Health) -> None:
         """Never said by a memory broker."""
 
@@ -277,11 +280,17 @@ class Connection(asyncio.Protocol):
         )
 
     def _attach(self, number: int, channels: Any) -> None:
-        names = read_names(channels)
-        self._channels.update(dict.fromkeys(names))
-        check(len(self._channels) <= self._hub.options.channels, f"{len(self._channels)} channels attached")
-        self._broker.attach(self, names)
-        self._answer(number, None)
+        limit = self._hub.options.channels
+        taken, surplus = [], []
+        for name in read_names(channels):
+            if name in self._channels or len(self._channels) < limit:
+                self._channels[name] = None
+                taken.append(name)
+            else:
+                surplus.append(name)
+        if taken:
+            self._broker.attach(self, taken)
+        self._answer(number, (surplus, limit))
 
     def _detach(self, number: int, channels: Any) -> None:
         names = [name for name in read_names(channels) if name in self._channels]

@@ -249,6 +249,30 @@ class Link(asyncio.Protocol):
         self._send(packed)
         return future
 
+    def attach(self, names: list[str]) -> asyncio.Future[Any]:
+        """Ask for live records; the receiver is told of those that the hub does not take."""
+        answer = self.ask(Op.ATTACH, names)
+        answer.add_done_callback(lambda done: self._attach_answered(names, done))
+        return answer
+
+    def _attach_answered(self, names: list[str], answer: asyncio.Future[Any]) -> None:
+        if answer.cancelled() or (value := answer.result()) is LOST:
+            return
+        if type(value) is Failed:
+            self._receiver.refused(names, value.why)
+            return
+        surplus, limit = value
+        if surplus:
+            self._receiver.refused(
+                surplus,
+                f"the hub of this host takes {limit} channels from one worker; more by the option channels= of "
+                "the URL with which it is started",
+            )
+
+    def detach(self, names: list[str]) -> asyncio.Future[Any]:
+        """Ask for no more live records of these."""
+        return self.ask(Op.DETACH, names)
+
     async def room(self) -> None:
         """Return when the hub has taken enough of what was sent, or the link is lost."""
         while self.full and not self.closed.done():
@@ -408,7 +432,7 @@ class LocalBackend(Backend):
         self._link = link
         receiver.health(Health(State.UP, generation))
         for names in _chunks(list(self._wanted), MAX_NAMES):
-            link.ask(Op.ATTACH, names)
+            link.attach(names)
         self._linked.wake()
 
     def _lost(self, why: str, *, patience: float | None) -> None:
@@ -513,20 +537,22 @@ class LocalBackend(Backend):
     async def attach(self, channels: Collection[str]) -> None:
         """See the contract; without a link it is done when there is one."""
         self._wanted.update(dict.fromkeys(channels))
-        await self._tie(Op.ATTACH, channels)
+        await self._tie(Link.attach, channels)
 
     async def detach(self, channels: Collection[str]) -> None:
         """See the contract."""
         for channel in channels:
             self._wanted.pop(channel, None)
-        await self._tie(Op.DETACH, channels)
+        await self._tie(Link.detach, channels)
 
-    async def _tie(self, op: Op, channels: Collection[str]) -> None:
+    async def _tie(
+        self, call: Callable[[Link, list[str]], asyncio.Future[Any]], channels: Collection[str]
+    ) -> None:
         """Send at once, so that the order of calls is that of the hub; a link that is lost meanwhile comes back."""
         link = self._link
         if link is None:
             return
-        for answer in [link.ask(op, names) for names in _chunks(list(channels), MAX_NAMES)]:
+        for answer in [call(link, names) for names in _chunks(list(channels), MAX_NAMES)]:
             await answer
 
     async def history(
