@@ -28,6 +28,7 @@ VERSION = 1
 MESSAGE = 0
 KINDS: tuple[Kind, ...] = ("json", "text", "bytes")
 MAX_HEADERS = 16
+MAX_MEMBER_ID = 256  # characters
 ID = re.compile(r"[!-~]{1,64}")  # printable ASCII without the space: it travels in text protocols
 
 _CODES: Mapping[str, int] = {kind: code for code, kind in enumerate(KINDS)}
@@ -167,6 +168,30 @@ def check_id(id: str) -> None:
     """
     if not isinstance(id, str) or not ID.fullmatch(id):
         raise InvalidPayload(f"a message's id is 1 to 64 printable ASCII characters, not {str(id)[:100]!r}")
+
+
+def check_version(version: int | None) -> None:
+    """Check a version given by a caller: a whole number of 64 bits, as every broker can compare them.
+
+    Raises:
+        InvalidPayload: it is not so.
+    """
+    if version is None:
+        return
+    if isinstance(version, bool) or not isinstance(version, int) or not -(2**63) <= version < 2**63:
+        raise InvalidPayload(f"a version is an int from -2**63 to 2**63 - 1, not {str(version)[:100]}")
+
+
+def check_member_id(id: str) -> None:
+    """Check the id of a member: 1 to 256 characters.
+
+    Raises:
+        InvalidPayload: it is not so.
+    """
+    if not isinstance(id, str) or not 1 <= len(id) <= MAX_MEMBER_ID:
+        raise InvalidPayload(
+            f"a member's id is a str of 1 to {MAX_MEMBER_ID} characters, not {str(id)[:100]!r}"
+        )
 
 
 def fresh_id() -> str:

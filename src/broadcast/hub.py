@@ -29,7 +29,17 @@ from .backend import State as BackendState
 from .blocking import HubThread, refuse_loop, wait_for_publish
 from .channel import Channel
 from .channels import Channels
-from .codec import Envelope, JSONCodec, StandardJSON, check_id, encode, fresh_id, now_ms, payload
+from .codec import (
+    Envelope,
+    JSONCodec,
+    StandardJSON,
+    check_id,
+    check_version,
+    encode,
+    fresh_id,
+    now_ms,
+    payload,
+)
 from .connections import KICKS, Connections
 from .counters import Counters
 from .members import GRACE, LEASE, Members
@@ -139,6 +149,7 @@ class Hub:
             json=self.json,
             lease=lease,
             timeout=join_timeout,
+            max_bytes=max_message_bytes,
             clock=clock,
         )
         self.connections = Connections(self._channels)
@@ -359,7 +370,8 @@ class Hub:
             id: 1 to 64 printable ASCII characters; within 300 s a second publish with it adds nothing.
             user: who publishes, when a client does.
             position: the returned position must be known.
-            version: grows with the data; a lower or equal one than the channel's is dropped, as a duplicate.
+            version: an int of 64 bits that grows with the data; one not higher than the channel's is dropped, as a
+                duplicate.
 
         Raises:
             InvalidChannel, InvalidPayload, MessageTooLarge: what was given cannot be published.
@@ -372,6 +384,7 @@ class Hub:
         if position:
             self._need(Feature.POSITION)
         if version is not None:
+            check_version(version)
             self._need(Feature.VERSION)
         return await self._publish(channel, data, id=id, user=user, version=version)
 
@@ -673,7 +686,8 @@ class Hub:
 
         Raises:
             InvalidChannel, UnsupportedByBackend: see :meth:`presence`.
-            InvalidPayload: what it shows is not JSON.
+            InvalidPayload: what it shows is not JSON, its id is not 1 to 256 characters, its user is no str, or all
+                together is more than a message may be (``max_message_bytes``).
         """
         self._check_presence(channel)
         await self._members.enter(channel, member)

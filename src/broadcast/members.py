@@ -17,7 +17,7 @@ from ..errors import BackendUnavailable, HubClosed, InvalidPayload, PublishError
 from ..tasks import Scope
 from .backend import Backend, State
 from .channels import Channels
-from .codec import JSONCodec, payload
+from .codec import JSONCodec, check_member_id, payload
 from .message import Member
 from .names import presence_channel
 from .presence import Attendance
@@ -43,6 +43,7 @@ class Members:
         json: encodes what members show.
         lease: seconds a member outlives the worker that renews it.
         timeout: seconds the broker has for one answer.
+        max_bytes: what a message that tells of a member may have.
         clock: seconds of a clock that does not go back.
     """
 
@@ -55,12 +56,14 @@ class Members:
         json: JSONCodec,
         lease: float,
         timeout: float,
+        max_bytes: int,
         clock: Callable[[], float],
     ) -> None:
         self._backend = backend
         self._channels = channels
         self._publish = publish
         self._json = json
+        self._max_bytes = max_bytes
         self._attendance = Attendance(lease=lease, clock=clock)
         self._timeout = timeout if backend.waits else None
         self._timer: asyncio.TimerHandle | None = None
@@ -72,7 +75,7 @@ class Members:
         """Enter *member* and keep it there until it leaves.
 
         Raises:
-            InvalidPayload: what it shows is not JSON.
+            InvalidPayload: what it shows is not JSON, or a part of it is too long.
         """
         member, size = self._told_as(member)
         self._attendance.enter(channel, member, size=size)
@@ -272,22 +275,34 @@ class Members:
         """*member* as others will read it, and its size: what cannot be told would keep all from being renewed.
 
         Raises:
-            InvalidPayload: what it shows is not JSON.
+            InvalidPayload: what it shows is not JSON, or a part of it is too long.
         """
-        _, told = payload([member.id, member.user, member.info], self._json)
+        check_member_id(member.id)
+        if member.user is not None and not isinstance(member.user, str):
+            raise InvalidPayload(f"a member's user is a str or None, not {str(member.user)[:100]!r}")
+        _, told = payload(_said("leave", member), self._json)
+        if len(told) > self._max_bytes:
+            raise InvalidPayload(
+                f"the member {member.id!r} takes {len(told)} bytes to tell of; the limit is {self._max_bytes} "
+                "(max_message_bytes, BROADCAST_MAX_MESSAGE_BYTES)"
+            )
         if member.info is not None:
-            member = replace(member, info=self._json.loads(told)[2])
+            member = replace(member, info=self._json.loads(told)["member"]["info"])
         return member, len(told)
 
     async def _tell(self, event: Literal["join", "leave"], channel: str, members: Sequence[Member]) -> None:
         """Publish joins or leaves; the roster holds what is true, so one that cannot be told is only logged."""
         for member in members:
-            said = {"event": event, "member": {"id": member.id, "user": member.user, "info": member.info}}
             try:
-                await self._publish(presence_channel(channel), said)
+                await self._publish(presence_channel(channel), _said(event, member))
             except HubClosed:  # it stopped meanwhile; the roster knows
                 return
             except (PublishError, InvalidPayload) as error:
                 logger.warning(
                     "the %s of %s in %s may not have been told: %s", event, member.id, channel, error
                 )
+
+
+def _said(event: Literal["join", "leave"], member: Member) -> dict[str, Any]:
+    """What is published about a join or leave."""
+    return {"event": event, "member": {"id": member.id, "user": member.user, "info": member.info}}

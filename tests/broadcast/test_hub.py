@@ -558,3 +558,14 @@ async def test_history_gives_the_newest_oldest_first() -> None:
     for wrong in ({"last": -1}, {"last": 1, "reverse": True}):
         with pytest.raises(ValueError, match="last="):
             await hub.history("c", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", [2**63, -(2**63) - 1, True, 1.5, "1"])
+async def test_a_version_that_is_no_number_of_64_bits_is_refused(version: Any) -> None:
+    link = FaultyBackend()
+    async with Hub(link) as hub:
+        with pytest.raises(InvalidPayload, match="version"):
+            await hub.publish("a", 1, version=version)
+        assert not link.calls
+        for fits in (-(2**63), 0, 2**63 - 1):
+            assert not (await hub.publish("a", 1, version=fits)).duplicate

@@ -246,6 +246,28 @@ async def test_what_cannot_be_told_does_not_enter(info: Any) -> None:
         assert [e.data["member"]["id"] for e in told if isinstance(e, Message)] == ["phone"]
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        Member(""),
+        Member("i" * 257),
+        Member(5),  # type: ignore[arg-type]
+        Member("i", 5),  # type: ignore[arg-type]
+        Member("i", "u" * 990),
+        Member("i", info="x" * 950),
+    ],
+    ids=["no id", "long id", "id 5", "user 5", "long user", "much info"],
+)
+async def test_a_member_that_is_too_much_does_not_enter(member: Member) -> None:
+    link = FaultyBackend()
+    async with Hub(link, max_message_bytes=1000) as hub:
+        with pytest.raises(InvalidPayload):
+            await hub.enter("room", member)
+        assert not link.calls
+        await hub.enter("room", Member("i" * 256, "u" * 200, "x" * 400))
+        await hub.leave("room", "i" * 256, grace=0)
+
+
 async def test_a_member_is_shown_as_it_was_when_it_entered() -> None:
     async with Hub() as hub:
         info = {"name": "Ann", "tags": ("a", "b")}
@@ -449,7 +471,9 @@ async def test_stopping_during_a_renewal_is_quiet_and_leaves_the_grace(
         sweep = asyncio.create_task(hub.sweep())
         await link.held(2)
         stopping = asyncio.create_task(hub.stop())
-        await link.held(2)
+        async with asyncio.timeout(5):
+            while link.count("touch") < 4:
+                await asyncio.sleep(0)
         link.open.set()
         await stopping
         await sweep
