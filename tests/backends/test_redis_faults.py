@@ -544,6 +544,62 @@ async def test_a_failover_behind_one_address_is_a_gap(start_redis: Start, tcp_pr
         await nothing_more(hub, "c", messages)
 
 
+async def test_a_process_that_was_a_replica_in_between_does_not_vouch_for_what_it_had_before(
+    start_redis: Start,
+) -> None:
+    """A is primary, then B, then A again, and nothing is started again: what A had beyond B is lost."""
+    options = {"repl-diskless-sync-delay": "0"}
+    a, b = start_redis(name="a", options=options), start_redis(name="b", options=options)
+    b.call("REPLICAOF", "127.0.0.1", a.port)
+    b.wait_for("master_link_status", "up", timeout=20)
+    async with up(a.url("heartbeat=60&probe=600")) as sleeper:  # does not look by itself
+        async with up(a.url()) as hub:
+            await hub.publish("c", "kept")
+            b.wait_for("master_repl_offset", a.info("master_repl_offset"))
+            b.call("REPLICAOF", "NO", "ONE")
+            for n in range(3):
+                await hub.publish("c", f"lost {n}")
+            cursor = await hub.cursor("c")
+        a.call("REPLICAOF", "127.0.0.1", b.port)
+        a.wait_for("master_link_status", "up", timeout=20)
+        a.call("REPLICAOF", "NO", "ONE")
+        async with up(a.url()) as hub:
+            for n in range(5):
+                await hub.publish("c", f"new {n}")
+            for one in (hub, sleeper):
+                async with one.subscribe("c", since=cursor) as messages:
+                    assert messages.recovered["c"] is False
+                    assert await got(messages, 6) == ["!reset", *(f"new {n}" for n in range(5))]
+
+
+async def test_a_new_term_of_the_same_process_is_noticed_within_a_heartbeat(start_redis: Start) -> None:
+    server = start_redis()
+    async with up(server.url("heartbeat=0.2")) as hub, hub.subscribe("c") as messages:
+        await hub.publish("c", "before")
+        assert await got(messages, 1) == ["before"]
+        server.call("REPLICAOF", "127.0.0.1", 1)
+        server.call("REPLICAOF", "NO", "ONE")
+        await is_up(hub, 1)
+        await hub.publish("c", "after")
+        assert await got(messages, 2) == ["!reset", "after"]
+        await nothing_more(hub, "c", messages)
+
+
+async def test_a_durable_store_is_believed_over_a_change_of_its_replication(start_redis: Start) -> None:
+    server, replica = start_redis(keep="aof", name="one"), start_redis(name="two")
+    server.set("repl-diskless-sync-delay", 0)
+    async with up(server.url("durable=1")) as hub, hub.subscribe("c") as messages:
+        await hub.publish("c", "before")
+        cursor, term = await hub.cursor("c"), server.info("master_replid")
+        replica.call("REPLICAOF", "127.0.0.1", server.port)
+        replica.wait_for("master_link_status", "up", timeout=20)
+        assert server.info("master_replid") != term
+        await hub.publish("c", "after")
+        assert [m.data for m in (await hub.history("c", since=cursor)).messages] == ["after"]
+        assert await got(messages, 2) == ["before", "after"]
+        assert hub.health.generation == 1
+
+
 async def test_a_primary_that_became_a_replica_is_left(start_redis: Start) -> None:
     server, other = start_redis(name="server"), start_redis(name="other")
     async with up(server.url(), publish_timeout=0.5) as hub:

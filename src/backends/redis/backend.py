@@ -33,7 +33,7 @@ from .reading import (
 )
 from .refusal import Kind, refusal
 from .scripts import CLEAR, CREATE, LEAVE, PUBLISH, TOUCH, VERSION_BIAS, Script, clearing, publishing
-from .session import Session, is_forgotten
+from .session import LOOK, Session, is_forgotten
 
 Burst: TypeAlias = Sequence[tuple[str, bytes, str, Retention | None]]
 """Records of publish_many: channel, envelope, id, retention."""
@@ -163,7 +163,7 @@ class RedisBackend(Backend):
             channel,
             envelope,
             id=id,
-            run_id=session.server.run_id,
+            term=session.term,
             suffix=session.suffix,
             outlive=self._outlive,
             retention=retention,
@@ -294,15 +294,17 @@ class RedisBackend(Backend):
 
         Without MULTI, which a server whose memory is full refuses even for reads: meta is read before the log and
         after it, and an epoch that is the same held in between, since none ever comes back. What was added meanwhile
-        is left out.
+        is left out. The term is asked for last: that it goes on vouches for what was read before.
         """
         meta = self._keys.of(channel, "meta")
         commands: list[Command] = [["TIME"], ["HMGET", meta, *META], *ranges, ["HMGET", meta, "e", "b"]]
         for _ in range(LOOKS):
             session = await self._keeper.current()
-            replies = await self._read(session, *commands)
+            *replies, term = await self._read(session, *commands, LOOK)
+            if not session.same_term(term):
+                raise BackendUnavailable(self._words("it began another term as primary"))
             if replies[1][:2] == replies[-1]:
-                kept = read_kept(channel, replies, suffix=session.suffix, run_id=session.server.run_id)
+                kept = read_kept(channel, replies, suffix=session.suffix, term=session.term)
                 return kept, replies[-2]
         raise BackendUnavailable(self._words(f"{channel!r} begins anew all the time"))
 
@@ -337,7 +339,7 @@ class RedisBackend(Backend):
         """Let channels come to be, or live on; those the server lets."""
         of = self._keys.of
         calls: list[Command] = [
-            [2, of(name, "meta"), of(name, "log"), session.server.run_id, new_epoch(), self._outlive]
+            [2, of(name, "meta"), of(name, "log"), session.term, new_epoch(), self._outlive]
             for name in channels
         ]
         try:
@@ -358,7 +360,7 @@ class RedisBackend(Backend):
         call = clearing(
             self._keys,
             channel,
-            run_id=session.server.run_id,
+            term=session.term,
             suffix=session.suffix,
             outlive=self._outlive,
         )

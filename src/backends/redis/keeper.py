@@ -178,9 +178,8 @@ class Keeper:
             back[0][0],
         )
         outlive = milliseconds(self.options.meta)
-        run_id = session.server.run_id
         calls = [
-            clearing(self._keys, channel, run_id=run_id, suffix="", outlive=outlive, only=one.epoch)
+            clearing(self._keys, channel, term=session.term, suffix="", outlive=outlive, only=one.epoch)
             for channel, one in back
         ]
         replies = await session.run(CLEAR, calls)
@@ -237,7 +236,7 @@ class Keeper:
             b"",
             id="",
             retention=PROBE,
-            run_id=session.server.run_id,
+            term=session.term,
             suffix=session.suffix,
             outlive=PROBE_OUTLIVE,
         )

@@ -79,23 +79,24 @@ class Kept(NamedTuple):
     own: bool = True
 
 
-def read_meta(meta: Sequence[Any], *, suffix: str, run_id: str) -> tuple[Position | None, float, bool]:
+def read_meta(meta: Sequence[Any], *, suffix: str, term: str) -> tuple[Position | None, float, bool]:
     """Head, retention in milliseconds, and whether what the log keeps belongs to the epoch of the head.
 
-    A log written before the server's last start does not, unless the store is vouched for: readers see another epoch.
+    A log written before the server's last start, or before it was primary, does not, unless the store is vouched for:
+    readers see another epoch.
     """
     epoch, run, newest, ttl = meta
     if epoch is None:
         return None, 0.0, False
     head = Position(epoch.decode() + suffix, int(newest or 0))
-    own = not suffix or run == run_id.encode()
+    own = not suffix or run == term.encode()
     return head, float(ttl or DEFAULT_RETENTION.seconds * 1000), own
 
 
-def read_kept(channel: str, replies: Sequence[Any], *, suffix: str, run_id: str) -> Kept | None:
+def read_kept(channel: str, replies: Sequence[Any], *, suffix: str, term: str) -> Kept | None:
     """The answers to TIME, HMGET and XRANGE, in that order; None when there is no such channel."""
     (seconds, micros), meta, rows, *_ = replies
-    head, ttl, own = read_meta(meta, suffix=suffix, run_id=run_id)
+    head, ttl, own = read_meta(meta, suffix=suffix, term=term)
     if head is None:
         return None
     if not own:

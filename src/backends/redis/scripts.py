@@ -41,7 +41,7 @@ def publishing(
     envelope: bytes,
     *,
     id: str,
-    run_id: str,
+    term: str,
     suffix: str,
     outlive: int,
     retention: Retention | None = None,
@@ -55,7 +55,7 @@ def publishing(
         channel: its name.
         envelope: the record.
         id: remembered for *remember* milliseconds.
-        run_id: of the server.
+        term: the process of the server, or its time as primary.
         suffix: what epochs are joined with.
         outlive: milliseconds the channel is remembered beyond what it keeps.
         retention: None leaves it as it is.
@@ -68,15 +68,15 @@ def publishing(
         kept = (retention.messages, milliseconds(retention.seconds), retention.bytes)
     return [
         "EVALSHA", PUBLISH.sha, 3, of(channel, "meta"), of(channel, "log"), of(channel, f"id:{id}"),
-        envelope, keys.topic(channel), run_id, suffix, new_epoch(), remember, outlive,
+        envelope, keys.topic(channel), term, suffix, new_epoch(), remember, outlive,
         *kept, "" if version is None else f"{version + VERSION_BIAS:020d}", *DEFAULT,
     ]  # fmt: skip
 
 
 def clearing(
-    keys: Keys, channel: str, *, run_id: str, suffix: str, outlive: int, only: str = ""
+    keys: Keys, channel: str, *, term: str, suffix: str, outlive: int, only: str = ""
 ) -> list[Argument]:
     """Keys and arguments of the script that begins a channel anew; with *only*, if that is its epoch."""
     call: list[Argument] = [2, keys.of(channel, "meta"), keys.of(channel, "log")]
-    call += [keys.topic(channel), run_id, suffix, new_epoch(), outlive]
+    call += [keys.topic(channel), term, suffix, new_epoch(), outlive]
     return [*call, only] if only else call

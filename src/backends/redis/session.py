@@ -1,15 +1,17 @@
 """The two links to one server, from their handshake to the loss of either.
 
 A session is one *generation*: when one link is lost both are given up, so that nobody has to think about a command
-link to one server and a subscription to another. Both handshakes read the server's ``run_id``, which every start of a
-server makes anew: it says that both lead to one process, and, joined to the epochs of a store that is not declared
-durable, that this process and none before it vouches for them.
+link to one server and a subscription to another. Both handshakes read the server's *term*: its ``run_id``, which every
+start makes anew, and its ``master_replid``, which every promotion to primary makes anew. It says that both lead to one
+process, and, joined to the epochs of a store that is not declared durable, that this process vouches for them, and
+only for the time since it is primary: one that was a replica in between has taken over another's data.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +25,7 @@ from .scripts import SCRIPTS, Script
 
 OLDEST = (6, 2)
 SUBSCRIBE_AT_ONCE = 500  # names in a command
+LOOK: Command = ("INFO", "replication")
 
 
 class Unusable(Exception):
@@ -35,6 +38,7 @@ class Server:
 
     Args:
         run_id: of its process.
+        term: of its time as primary, in this process.
         version: as Redis counts, which Valkey states too.
         name: with its own version, for logs.
         warnings: what should be changed, in words.
@@ -42,6 +46,7 @@ class Server:
     """
 
     run_id: str
+    term: str
     version: tuple[int, ...]
     name: str
     warnings: tuple[str, ...]
@@ -74,7 +79,7 @@ class Server:
                 "the URL says durable=1, but appendonly is no: a restart would lose messages, so it will be a Gap; "
                 "set appendonly yes"
             )
-        return cls(info["run_id"], version, name, tuple(warnings), durable)
+        return cls(info["run_id"], term_of(info), version, name, tuple(warnings), durable)
 
 
 def _limited(info: Mapping[str, str]) -> bool:
@@ -96,12 +101,15 @@ def _check_usable(info: Mapping[str, str], version: tuple[int, ...], name: str) 
         raise Unusable(f"{name} is a replica of {primary}: the URL must lead to the primary")
 
 
-def suffix_of(run_id: str) -> str:
-    """What epochs are joined with: a dot and 48 bits of the run id."""
-    try:
-        bits = bytes.fromhex(run_id[:12])
-    except ValueError:  # of another make
-        bits = run_id[-6:].encode()
+def term_of(info: Mapping[str, str]) -> str:
+    """The process and its time as primary, by its INFO: 40 hexadecimal digits."""
+    words = f"{info.get('run_id', '')} {info.get('master_replid', '')}"
+    return hashlib.sha1(words.encode(), usedforsecurity=False).hexdigest()
+
+
+def suffix_of(term: str) -> str:
+    """What epochs are joined with: a dot and 48 bits of the term."""
+    bits = bytes.fromhex(term[:12])
     return "." + base64.urlsafe_b64encode(bits).decode().rstrip("=")
 
 
@@ -121,8 +129,11 @@ class Session:
         self.server = server
         self.options = options
         vouched = options.durable and server.durable
-        self.suffix = "" if vouched else suffix_of(server.run_id)
+        self.term = server.run_id if vouched else server.term
+        """What is noted with a channel: the process, or its time as primary, that published to it last."""
+        self.suffix = "" if vouched else suffix_of(server.term)
         """What the epochs that users see end with."""
+        self._asked = asyncio.get_running_loop().time()
 
     @classmethod
     async def open(
@@ -208,7 +219,7 @@ class Session:
 
     def beat(self, now: float) -> float:
         """Ask a link that is silent for a sign of life, give up one that gives none; when to look again."""
-        again = now + self.options.heartbeat
+        again = self._ask_term(now)
         for link in (self.commands, self.events):
             silent = now - link.received
             if silent >= 2 * self.options.heartbeat:
@@ -218,6 +229,31 @@ class Session:
             beats = 2 if link.pinged else 1
             again = min(again, link.received + beats * self.options.heartbeat)
         return again
+
+    def _ask_term(self, now: float) -> float:
+        """Ask every heartbeat whether the term goes on, where it matters; when to ask again."""
+        again = self._asked + self.options.heartbeat
+        if now >= again:
+            self._asked, again = now, now + self.options.heartbeat
+            if self.suffix and not self.commands.lost.done():
+                self.commands.call(*LOOK).add_done_callback(self._term_answered)
+        return again
+
+    def _term_answered(self, answer: asyncio.Future[Reply]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self.same_term(answer.result())
+
+    def same_term(self, reply: Reply) -> bool:
+        """Whether the term went on until the server answered :data:`LOOK`; if not the session is given up."""
+        if not self.suffix or isinstance(reply, ReplyError):
+            return True  # nothing hangs on it; or it was no answer
+        info = {"run_id": self.server.run_id, **parse_info(reply)}
+        if term_of(info) == self.server.term:
+            return True
+        self.close(
+            "the server began another term as primary, or is none: REPLICAOF, or its first replica came"
+        )
+        return False
 
     async def wait(self, seconds: float) -> None:
         """Wait so long, or until a link is lost.
@@ -294,11 +330,11 @@ async def _greet(link: Link, options: Options) -> Server:
 
 
 async def _listen(link: Link, options: Options, server: Server, topic: str) -> None:
-    """Introduce the link for subscriptions, and see that it leads to the same process: one round trip."""
-    commands = [*_introduction(options), ["INFO", "server"], ["SUBSCRIBE", topic]]
+    """Introduce the link for subscriptions, and see that it leads to the same process and term: one round trip."""
+    commands = [*_introduction(options), ["INFO"], ["SUBSCRIBE", topic]]
     replies = await link.batch(commands)
     _check(replies)
-    if parse_info(replies[-2]).get("run_id") != server.run_id:
+    if term_of(parse_info(replies[-2])) != server.term:
         raise Lost("the address leads to several servers at the moment")
 
 

@@ -1,6 +1,6 @@
 -- Number one record, keep it, send it: all or nothing, since the first write is where a full memory stops a script.
 --
--- Meta: e epoch, s newest offset, b server's run id at the last publish, c bytes published in the epoch,
+-- Meta: e epoch, s newest offset, b server's term (durable: run id) at the last publish, c bytes published in the epoch,
 --       k t y retention (messages, milliseconds, bytes), v version; durable only: l how the newest record begins,
 --       r the ends of runs before this one, as "<first 12 of run id>=<newest offset> ", the last of them.
 -- Log:  a stream; an entry's id is <offset>-<c before it>, so that the oldest entry tells how many bytes are kept.
@@ -27,7 +27,7 @@ if epoch then
   if version ~= '' and stored[8] and version <= stored[8] then
     return '1:' .. string.format('%.0f', offset) .. ':' .. epoch .. suffix
   end
-  -- kept by a server that ended since: readers see another epoch, of which these records are none
+  -- kept by a server that ended, or was a replica, since: readers see another epoch, of which these records are none
   forget = suffix ~= '' and stored[3] ~= run
 else
   epoch, offset, sent, stored, forget = fresh, 0, 0, {}, true
