@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from enum import Enum
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ..errors import (
     BackendUnavailable,
@@ -55,6 +55,7 @@ STOP_TIMEOUT = 2.0  # seconds the broker has to hear that members leave
 DEDUPE = 300.0  # seconds for which a message's id is remembered
 MAX_MESSAGE_BYTES = 1 << 20  # what the setting can be raised to
 
+T = TypeVar("T")
 logger = logging.getLogger("samovar.hub")
 
 
@@ -77,7 +78,8 @@ class Hub:
         json: encodes and decodes payloads; the standard library's otherwise.
         max_message_bytes: a payload's limit, up to 1 MiB.
         publish_timeout: seconds a publish is tried.
-        join_timeout: seconds the broker has to confirm a subscription and read its backlog.
+        join_timeout: seconds the broker has to confirm a subscription and read its backlog, and to answer whatever
+            else is asked of it but publishes.
         outbox_messages: events a subscriber may have waiting.
         outbox_bytes: bytes they may have.
         policy: what becomes of a subscriber over that: ``heal``, ``disconnect``, ``drop_oldest``, or
@@ -653,11 +655,25 @@ class Hub:
 
         Raises:
             InvalidChannel: the name.
-            BackendUnavailable: the broker does not answer.
+            BackendUnavailable: the broker does not answer within ``join_timeout``; it may be cleared.
         """
         check_channel(channel)
         self._ready()
-        return await self.backend.clear(channel)
+        return await self._in_time(self.backend.clear(channel), f"clear of {channel!r}")
+
+    async def _in_time(self, answer: Awaitable[T], what: str) -> T:
+        """What the broker answers within ``join_timeout``.
+
+        Raises:
+            BackendUnavailable: it does not.
+        """
+        if not self.backend.waits:
+            return await answer
+        try:
+            async with asyncio.timeout(self.join_timeout):
+                return await answer
+        except TimeoutError:
+            raise BackendUnavailable(f"no answer to the {what} within {self.join_timeout:g} s") from None
 
     # --- presence ---------------------------------------------------------------------------------------------------
 
@@ -667,22 +683,24 @@ class Hub:
         Raises:
             InvalidChannel: the name.
             UnsupportedByBackend: the backend has no presence.
+            BackendUnavailable: the broker does not answer within ``join_timeout``.
         """
         self._check_presence(channel)
-        return await self.backend.members(channel)
+        return await self._in_time(self.backend.members(channel), f"question who is in {channel!r}")
 
     async def occupancy(self, channel: str) -> Occupancy:
         """How many are in *channel*: connections, users, anonymous connections.
 
         Raises:
-            InvalidChannel, UnsupportedByBackend: see :meth:`presence`.
+            InvalidChannel, UnsupportedByBackend, BackendUnavailable: see :meth:`presence`.
         """
         return Occupancy.of(await self.presence(channel))
 
     async def enter(self, channel: str, member: Member) -> None:
         """Enter *member*, and renew it until :meth:`leave`; entering again replaces what it shows.
 
-        A join is told when no other member has its key. While the broker is away that waits, and so does the entering.
+        A join is told when no other member has its key. While the broker is away that waits, and so does the entering:
+        this returns after ``join_timeout``, and the hub sees to it when the broker is back.
 
         Raises:
             InvalidChannel, UnsupportedByBackend: see :meth:`presence`.

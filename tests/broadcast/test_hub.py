@@ -14,6 +14,7 @@ from samovar.broadcast import (
     Feature,
     Gap,
     Hub,
+    Member,
     Message,
     Position,
     Receiver,
@@ -22,6 +23,7 @@ from samovar.broadcast import (
     presence_channel,
 )
 from samovar.errors import (
+    BackendUnavailable,
     ConfigError,
     HubClosed,
     InvalidChannel,
@@ -569,3 +571,31 @@ async def test_a_version_that_is_no_number_of_64_bits_is_refused(version: Any) -
         assert not link.calls
         for fits in (-(2**63), 0, 2**63 - 1):
             assert not (await hub.publish("a", 1, version=fits)).duplicate
+
+
+class Silent(FaultyBackend):
+    """A broker that answers nothing about channels."""
+
+    async def _pass(self, name: str, detail: Any = None) -> None:
+        await super()._pass(name, detail)
+        await asyncio.Event().wait()
+
+    async def clear(self, channel: str) -> Position:
+        await self._pass("clear", channel)
+        return await super().clear(channel)
+
+    async def members(self, channel: str) -> list[Member]:
+        await self._pass("members", channel)
+        return await super().members(channel)
+
+
+async def test_nothing_waits_for_ever_for_a_broker_that_is_silent() -> None:
+    link = Silent()
+    async with asyncio.timeout(5), Hub(link, join_timeout=0.01) as hub:
+        for ask in (hub.presence, hub.occupancy, hub.clear, hub.history):
+            with pytest.raises(BackendUnavailable, match="within 0.01 s"):
+                await ask("a")
+        await hub.enter("a", Member("m"))
+        await hub.sweep()
+        await hub.leave("a", "m")
+        assert link.count("touch") == 3
