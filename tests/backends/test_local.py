@@ -245,6 +245,20 @@ async def test_many_members_many_channels(local: LocalHub) -> None:
         await worker.told.until(lambda: bool(worker.told.records[names[-1]]), "the record")
 
 
+async def test_members_that_show_much_travel_in_pieces(local: LocalHub) -> None:
+    async with running(local.url) as worker:
+        members = [Member(f"m{n:05}", f"u{n}", {"about": "x" * 9_000}) for n in range(1200)]
+        assert await worker.backend.touch("c", members, lease=60) == members
+        assert await worker.backend.members("c") == members, "11 MB in one answer would be too large a frame"
+        assert await worker.backend.leave("c", [member.id for member in members]) == members
+        largest = Member("large", "u" * 1000, "x" * (MAX_RECORD - 2))
+        assert await worker.backend.touch("c", [largest], lease=60) == [largest]
+        with pytest.raises(InvalidPayload, match="the member 'more' shows 4194305 bytes"):
+            await worker.backend.touch("c", [Member("more", None, "x" * (MAX_RECORD - 1))], lease=60)
+        assert await worker.backend.members("c") == [largest]
+        assert local.cuts == 0
+
+
 async def test_a_burst_of_publishes_arrives_whole(local: LocalHub) -> None:
     async with running(local.url) as worker, running(local.url) as receiver:
         await receiver.attach("c")

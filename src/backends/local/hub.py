@@ -40,12 +40,14 @@ from .wire import (
     VERSION,
     BadValue,
     Incoming,
+    MemberRow,
     Op,
     Outgoing,
     WireError,
     check,
     is_name,
     is_whole,
+    member_parts,
     members_fields,
     pack,
     page_fields,
@@ -61,7 +63,6 @@ from .worker import BEAT, DEAD_AFTER, Options, check_path
 HIGH_WATER = 512 * 1024  # bytes on their way to a worker above which its calls wait
 PIECE = 1024 * 1024  # bytes of history in one answer
 MAX_PAGE = 100_000  # records in one answer
-MEMBERS = 1000  # members in one part of an answer
 MAX_WORKERS = 1024
 BACKLOG = 256
 ROSTERS = 500  # looked at in one heartbeat
@@ -335,10 +336,12 @@ class Connection(asyncio.Protocol):
         self._answer_members(number, self._broker.members(channel))
 
     def _answer_members(self, number: int, members: list[Member]) -> None:
-        last = max(0, len(members) - 1) // MEMBERS * MEMBERS
-        for start in range(0, last, MEMBERS):
-            self._send(pack((Op.PART, number, members_fields(members[start : start + MEMBERS]))))
-        self._answer(number, members_fields(members[last:]))
+        last: list[MemberRow] = []
+        for some in member_parts(members_fields(members)):
+            if last:
+                self._send(pack((Op.PART, number, last)))
+            last = some
+        self._answer(number, last)
 
 
 _CALLS: dict[int, tuple[int, Callable[..., None]]] = {

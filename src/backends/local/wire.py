@@ -34,6 +34,7 @@ MAX_FRAME = 2 * MAX_RECORD
 BATCH = 256 * 1024  # bytes after which a frame is closed: what a socket takes at once, about
 MAX_NAME = 256  # bytes of a channel's name; names.py allows 200, and one for presence
 MAX_ID = 256
+MEMBERS = 500  # in one call
 MAX_USER = 64 * 1024  # characters
 MAX_NAMES = 5_000  # channels in one call
 MAX_LEASE = 86_400.0  # seconds
@@ -265,7 +266,10 @@ def read_page(channel: str, value: Any) -> tuple[Page, bool]:
     return Page(records, head, bool(complete)), bool(cut)
 
 
-def member_fields(member: Member) -> tuple[str, str | None, str]:
+MemberRow = tuple[str, str | None, str]  # id, user, info as JSON
+
+
+def member_fields(member: Member) -> MemberRow:
     """A member as it travels; its info as JSON, which the hub of the host passes on unread.
 
     Raises:
@@ -274,9 +278,25 @@ def member_fields(member: Member) -> tuple[str, str | None, str]:
     return member.id, member.user, json.dumps(member.info)
 
 
-def members_fields(members: Sequence[Member]) -> list[tuple[str, str | None, Any]]:
+def members_fields(members: Sequence[Member]) -> list[MemberRow]:
     """Members as the hub keeps them (their info still JSON), on their way back."""
     return [(member.id, member.user, member.info) for member in members]
+
+
+def member_parts(rows: Sequence[MemberRow]) -> Iterator[list[MemberRow]]:
+    """Members divided into calls of at most :data:`MEMBERS` and about :data:`BATCH` bytes, none of them empty."""
+    some: list[MemberRow] = []
+    size = 0
+    for row in rows:
+        id, user, info = row
+        own = len(id.encode()) + len((user or "").encode()) + len(info.encode())
+        if some and (size + own > BATCH or len(some) == MEMBERS):
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += own
+    if some:
+        yield some
 
 
 def read_members(value: Any, *, decode: bool) -> list[Member]:

@@ -45,6 +45,7 @@ from .wire import (
     is_text,
     is_whole,
     member_fields,
+    member_parts,
     pack,
     read_members,
     read_names,
@@ -63,7 +64,7 @@ PATIENCE = 1.0  # seconds for which calls wait while a lost link may come back, 
 CONNECT_TIMEOUT = 4.0  # seconds
 HIGH_WATER = 1024 * 1024  # bytes on their way to the hub at which publishers wait
 MANY = 1000  # records in one call
-MEMBERS = 500  # members in one call
+MEMBERS = 500  # ids of members in one call
 LOST: Any = object()  # the answer to a call whose link was lost
 
 
@@ -605,8 +606,8 @@ class LocalBackend(Backend):
             InvalidPayload: what a member shows is not JSON data or too large, or its id or user is no such text.
         """
         joined: list[Member] = []
-        for some in _chunks(members, MEMBERS):
-            answer = await self._ask(Op.TOUCH, channel, _member_rows(some), lease)
+        for some in member_parts(_member_rows(members)):
+            answer = await self._ask(Op.TOUCH, channel, some, lease)
             joined += read_members(answer, decode=True)
         return joined
 
@@ -672,8 +673,9 @@ def _member_rows(members: Sequence[Member]) -> list[tuple[str, str | None, str]]
         rows = [member_fields(member) for member in members]
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPayload(f"what a member shows is JSON data: {error}") from error
-    if sum(len(info) for _, _, info in rows) > MAX_RECORD:
-        raise InvalidPayload(f"what {len(rows)} members show is more than {MAX_RECORD} bytes together")
+    for id, _, info in rows:
+        if len(info) > MAX_RECORD:
+            raise InvalidPayload(f"the member {id!r} shows {len(info)} bytes; local:// takes {MAX_RECORD}")
     return rows
 
 
