@@ -496,6 +496,31 @@ async def test_a_full_memory_rejects_with_the_setting_and_can_still_be_read(star
         assert [m.data for m in (await hub.history("c", since=cursor)).messages] == ["after"]
 
 
+async def test_a_channel_for_which_there_is_no_room_is_no_gap_at_each_look(
+    start_redis: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samovar.broadcast.channels.CHECK_EVERY", 0.05)
+    server = start_redis()
+    async with up(server.url("probe=0.1")) as hub:
+        server.set("maxmemory", 1)
+        async with hub.subscribe("quiet") as messages:
+            backend = hub.backend
+            heads = [await backend.heads(["quiet", "other"], create=create) for create in (True, False, True)]
+            assert heads[0] == heads[1] == heads[2] and heads[0]["quiet"].epoch != heads[0]["other"].epoch
+            for reverse in (False, True):
+                assert (await backend.history("quiet", limit=5, reverse=reverse)).head == heads[0]["quiet"]
+            asked = int(server.info("total_commands_processed"))
+            await until(lambda: int(server.info("total_commands_processed")) > asked + 60, "some looks")
+            server.set("maxmemory", 0)
+            await until(lambda: hub.health.state is State.UP, "room")
+            await hub.publish("quiet", "there")
+            assert await got(messages, 2) == ["!reset", "there"]
+            assert hub.stats()["gaps"] == {"reset": 1}
+            server.call("FLUSHALL")
+            server.set("maxmemory", 1)
+            assert (await backend.heads(["quiet"]))["quiet"] != heads[0]["quiet"]
+
+
 async def test_a_disk_that_takes_nothing_rejects_with_the_setting(start_redis: Start, tmp_path: Path) -> None:
     server = start_redis(keep="rdb", options={"dbfilename": "blocked"})
     (tmp_path / "redis" / "blocked").mkdir()

@@ -141,6 +141,7 @@ class RedisBackend(Backend):
         if isinstance(reply, ReplyError):
             raise self._rejected(reply, id)
         self._keeper.note(None)
+        session.unborn.born(channel)
         duplicate, position = read_accepted(reply)
         if not duplicate and not session.suffix:
             self._keeper.witness.saw(channel, position.epoch, position.offset, envelope)
@@ -214,6 +215,8 @@ class RedisBackend(Backend):
             if len(errors) < len(replies):
                 raise PublishUnknown(f"{len(errors)} of {len(replies)} records: {rejected}", id=id)
             raise rejected
+        for channel, *_ in burst:
+            session.unborn.born(channel)
         accepted = [Accepted(position, duplicate) for duplicate, position in map(read_accepted, replies)]
         if not session.suffix:
             for (channel, envelope, _, _), one in zip(burst, accepted, strict=True):
@@ -262,14 +265,14 @@ class RedisBackend(Backend):
         if reverse:
             return await self._history_back(channel, since, limit)
         kept = await self._kept(channel, 0 if since is None else since.offset, limit)
-        if kept is not None and since is not None and not named(kept.head, since):
+        if not kept.unborn and since is not None and not named(kept.head, since):
             kept = await self._kept(channel, 0, limit)  # nothing lies "after" it: all that is kept
-        while kept is not None and kept.dropped and kept.rows >= limit:
+        while kept.dropped and kept.rows >= limit:
             # The page was filled by records whose time is over: read on behind them.
             kept = await self._kept(channel, kept.dropped, limit)
         return page_forward(kept, since)
 
-    async def _kept(self, channel: str, after: int, limit: int) -> Kept | None:
+    async def _kept(self, channel: str, after: int, limit: int) -> Kept:
         """What is kept after an offset."""
         return (await self._look(channel, range_forward(self._keys.of(channel, "log"), after, limit)))[0]
 
@@ -280,16 +283,16 @@ class RedisBackend(Backend):
         kept, rows = await self._look(
             channel, range_backward(log, before, limit), ["XRANGE", log, "-", "+", "COUNT", 1]
         )
-        if kept is not None and since is not None and not before_head(kept.head, since):
+        if not kept.unborn and since is not None and not before_head(kept.head, since):
             return await self._history_from_top(channel, limit)
-        return page_backward(kept, since, oldest_offset(rows) if kept and kept.own else None)
+        return page_backward(kept, since, oldest_offset(rows) if kept.own else None)
 
     async def _history_from_top(self, channel: str, limit: int) -> Page:
         """What a position that is none of the channel gets: the newest, incomplete."""
         page = await self._history_back(channel, None, limit)
         return Page(page.records, page.head, complete=False)
 
-    async def _look(self, channel: str, *ranges: Command) -> tuple[Kept | None, Reply]:
+    async def _look(self, channel: str, *ranges: Command) -> tuple[Kept, Reply]:
         """Read a channel's meta and its log as of one moment, and the last of *ranges* besides.
 
         Without MULTI, which a server whose memory is full refuses even for reads: meta is read before the log and
@@ -305,14 +308,17 @@ class RedisBackend(Backend):
                 raise BackendUnavailable(self._words("it began another term as primary"))
             if replies[1][:2] == replies[-1]:
                 kept = read_kept(channel, replies, suffix=session.suffix, term=session.term)
+                if kept is None:
+                    return Kept(session.unborn.head(channel), [], own=False, unborn=True), replies[-2]
+                session.unborn.born(channel)
                 return kept, replies[-2]
         raise BackendUnavailable(self._words(f"{channel!r} begins anew all the time"))
 
     async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
         """See the contract: one round trip, and another for those that come to be or are about to be forgotten.
 
-        A channel that cannot come to be, since the server takes no writes, has a head of an epoch that will not last:
-        resuming from it is a Gap.
+        A channel that cannot come to be, since the server takes no writes, has a head of an epoch that lasts until
+        it can, and no longer than the session: resuming from it is a Gap.
         """
         session = await self._keeper.current()
         names = list(channels)
@@ -326,13 +332,15 @@ class RedisBackend(Backend):
         weak: list[str] = []
         for name, (epoch, offset), left in zip(names, replies[::2], replies[1::2], strict=True):
             if epoch is not None:
+                session.unborn.born(name)
                 heads[name] = Position(epoch.decode() + session.suffix, int(offset or 0))
             if epoch is None or left < self._outlive // 2:
                 weak.append(name)
         if create and weak:
             heads |= await self._create(session, weak)
         for name in weak:
-            heads.setdefault(name, Position(new_epoch(), 0))
+            if name not in heads:
+                heads[name] = session.unborn.head(name)
         return heads
 
     async def _create(self, session: Session, channels: Sequence[str]) -> dict[str, Position]:
@@ -351,6 +359,7 @@ class RedisBackend(Backend):
             if isinstance(reply, ReplyError):
                 self._keeper.note(refusal(reply))
             else:
+                session.unborn.born(name)
                 heads[name] = Position(reply[0].decode() + session.suffix, int(reply[1]))
         return heads
 

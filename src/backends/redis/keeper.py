@@ -338,8 +338,10 @@ class Keeper:
         if offset == 0:
             receiver.attached((channel,))  # begun anew: look
         else:
-            if self.session is not None and not self.session.suffix:
-                self.witness.saw(channel, epoch, offset, envelope)
+            if self.session is not None:
+                self.session.unborn.born(channel)
+                if not self.session.suffix:
+                    self.witness.saw(channel, epoch, offset, envelope)
             receiver.message(Record(channel, Position(epoch, offset), offset - 1, envelope))
 
 

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from ...broadcast.backend import DEFAULT_RETENTION, Page, Record
 from ...broadcast.message import MAX_OFFSET, Member, Position
 from ...broadcast.presence import group_key
-from ..memory import new_epoch
 from .link import Command, Reply
 
 META = ("e", "b", "s", "t")
@@ -70,6 +69,7 @@ class Kept(NamedTuple):
         dropped: the offset of the last one left out, 0 when none was.
         rows: how many were read, with those.
         own: what the log keeps belongs to the epoch of the head.
+        unborn: there is no such channel, and the head is made up.
     """
 
     head: Position
@@ -77,6 +77,7 @@ class Kept(NamedTuple):
     dropped: int = 0
     rows: int = 0
     own: bool = True
+    unborn: bool = False
 
 
 def read_meta(meta: Sequence[Any], *, suffix: str, term: str) -> tuple[Position | None, float, bool]:
@@ -115,20 +116,20 @@ def read_kept(channel: str, replies: Sequence[Any], *, suffix: str, term: str) -
     return Kept(head, records, dropped, len(rows))
 
 
-def page_forward(kept: Kept | None, since: Position | None) -> Page:
+def page_forward(kept: Kept, since: Position | None) -> Page:
     """What lies after *since*."""
-    if kept is None:
-        return Page((), Position(new_epoch(), 0), complete=since is None)
+    if kept.unborn:
+        return Page((), kept.head, complete=since is None)
     if since is None:
         return Page(tuple(kept.records), kept.head, complete=True)
     first = kept.records[0].prev if kept.records else kept.head.offset
     return Page(tuple(kept.records), kept.head, complete=named(kept.head, since) and first <= since.offset)
 
 
-def page_backward(kept: Kept | None, since: Position | None, oldest: int | None) -> Page:
+def page_backward(kept: Kept, since: Position | None, oldest: int | None) -> Page:
     """What lies before *since*, newest first; *oldest* is the offset of the oldest kept record."""
-    if kept is None:
-        return Page((), Position(new_epoch(), 0), complete=since is None)
+    if kept.unborn:
+        return Page((), kept.head, complete=since is None)
     if since is None:
         return Page(tuple(kept.records), kept.head, complete=True)
     if kept.dropped:

@@ -22,6 +22,7 @@ from .link import Command, Link, Lost, Reply, ReplyError
 from .options import Options
 from .refusal import Kind, refusal
 from .scripts import SCRIPTS, Script
+from .unborn import Unborn
 
 OLDEST = (6, 2)
 SUBSCRIBE_AT_ONCE = 500  # names in a command
@@ -133,6 +134,8 @@ class Session:
         """What is noted with a channel: the process, or its time as primary, that published to it last."""
         self.suffix = "" if vouched else suffix_of(server.term)
         """What the epochs that users see end with."""
+        self.unborn = Unborn()
+        """What stands for the channels that the server does not have."""
         self._asked = asyncio.get_running_loop().time()
 
     @classmethod
