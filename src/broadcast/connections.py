@@ -2,10 +2,11 @@
 
 ``hub.kick(user)`` publishes on a channel of the hubs' own, which every hub follows from the first time that a client
 with rights is let in. It is followed like any channel, so a cut link costs no kick: what was missed is read from
-history, and where history has a Gap every connection is asked to prove its rights again.
+history, and where history has a Gap every connection is asked to prove its rights again. So are those that were let in
+before it was followed at all, because the broker was away.
 
 Whoever lets a client in takes a :meth:`Connections.mark` before asking for its rights and gives it to
-:meth:`Connections.add`, so that a kick between the two is not lost either.
+:meth:`Connections.add`, so that neither a kick nor a doubt between the two is lost.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class Connections:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
         self._users: dict[str, dict[Connection, None]] = {}
-        self._recent: deque[tuple[int, str]] = deque(maxlen=REMEMBERED)
-        self._kicks = 0
+        self._recent: deque[tuple[int, str | None]] = deque(maxlen=REMEMBERED)
+        self._heard_of = 0  # kicks and doubts
+        self._doubt = 0  # which of them was the last doubt
         self._joining: asyncio.Task[None] | None = None
         self._joined = False
 
@@ -73,6 +75,7 @@ class Connections:
         await follow.channel.ready()
         self._joined = True
         follow.channel.go_live(follow)
+        self._doubt_all()  # of kicks until now nothing is known
 
     def forget(self) -> None:
         """The hub begins anew: nobody is connected, nothing is followed."""
@@ -85,16 +88,16 @@ class Connections:
 
     def mark(self) -> int:
         """The moment before rights are asked, for :meth:`add`."""
-        return self._kicks
+        return self._heard_of
 
     def add(self, user: str, connection: Connection, *, since: int) -> None:
-        """*connection* is *user*'s; if the user was kicked after the mark *since*, it is told so at once."""
+        """*connection* is *user*'s; if the user was kicked, or may have been, after the mark *since*, it is told so."""
         self._users.setdefault(user, {})[connection] = None
-        missed = self._kicks - since
-        if missed > len(self._recent):
-            connection.doubted()
-        elif missed and any(number > since and kicked == user for number, kicked in self._recent):
+        missed = self._heard_of - since
+        if missed and any(number > since and kicked == user for number, kicked in self._recent):
             connection.kicked()
+        elif missed > len(self._recent) or since < self._doubt:
+            connection.doubted()
 
     def discard(self, user: str, connection: Connection) -> None:
         """It is gone, or *user*'s no longer; idempotent."""
@@ -118,10 +121,20 @@ class Connections:
         if isinstance(event, Message):
             self._kick(event)
         else:
-            for connections in tuple(self._users.values()):
-                for connection in tuple(connections):
-                    connection.doubted()
+            self._doubt_all()
         return True
+
+    def _doubt_all(self) -> None:
+        """Kicks may have been missed: whoever is here, or was let in until now, may be one of the kicked."""
+        self._note(None)
+        self._doubt = self._heard_of
+        for connections in tuple(self._users.values()):
+            for connection in tuple(connections):
+                connection.doubted()
+
+    def _note(self, user: str | None) -> None:
+        self._heard_of += 1
+        self._recent.append((self._heard_of, user))
 
     def _kick(self, message: Message) -> None:
         try:
@@ -131,7 +144,6 @@ class Connections:
         if not isinstance(user, str):
             logger.warning("the kick %s names no user: %r", message.id, message.body[:100])
             return
-        self._kicks += 1
-        self._recent.append((self._kicks, user))
+        self._note(user)
         for connection in tuple(self._users.get(user, ())):
             connection.kicked()

@@ -92,6 +92,39 @@ async def test_a_kick_during_an_outage_is_caught_up() -> None:
         assert await told(ann) == ["kicked"]
 
 
+async def test_who_is_let_in_while_the_broker_is_away_is_in_doubt_when_it_is_back() -> None:
+    broker = Broker()
+    link = FaultyBackend(broker)
+    async with Hub(link) as cut, Hub(MemoryBackend(broker)) as other:
+        link.cut()
+        ann = await connect(cut, "ann")
+        mark = cut.connections.mark()
+        await other.kick("ann")
+        link.restore()
+        assert await told(ann) == ["doubted"]
+        late, later = Client(), Client()
+        cut.connections.add("bob", late, since=mark)
+        cut.connections.add("bob", later, since=cut.connections.mark())
+        assert (late.told, later.told) == (["doubted"], [])
+
+
+async def test_a_mark_from_before_a_gap_is_in_doubt_unless_it_was_kicked_after_it() -> None:
+    async with Hub() as hub:
+        ann = await connect(hub, "ann")
+        mark = hub.connections.mark()
+        await hub.backend.clear(KICKS)
+        await told(ann)
+        await hub.kick("ann")
+        assert await told(ann) == ["doubted", "kicked"]
+        clients = {user: Client() for user in ("ann", "bob")}
+        for user, client in clients.items():
+            hub.connections.add(user, client, since=mark)
+        assert {user: client.told for user, client in clients.items()} == {
+            "ann": ["kicked"],
+            "bob": ["doubted"],
+        }
+
+
 async def test_where_kicks_may_be_missing_everybody_is_in_doubt() -> None:
     async with Hub() as hub:
         ann = await connect(hub, "ann")
