@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import h11
@@ -19,6 +21,8 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed
 
+from samovar.core.cli import supervisor
+from samovar.core.cli.listeners import bind_shared
 from tests.support.http import Stream, get, open_stream, post
 from tests.support.ports import free_port
 from tests.support.process import Process
@@ -412,6 +416,84 @@ async def test_workers_share_a_unix_socket(serve: Serve, tmp_path: Path) -> None
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+# --- the supervisor with workers that only say that they serve --------------------------------------------------------
+
+PRETENDER = """
+import json, os, signal, socket, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep({last}), os._exit(0)))
+status = socket.socket(fileno=int(os.environ["SAMOVAR_WORKER"].split(":")[2]))
+status.sendall(json.dumps({told}).encode() + b"\\n")
+status.recv(1)
+"""
+
+
+@asynccontextmanager
+async def supervised(told: dict[str, object], *, last: float = 0.0) -> AsyncIterator[supervisor.Supervisor]:
+    """A supervisor of two workers that serve nobody, and take *last* seconds to end."""
+    command = [sys.executable, "-c", PRETENDER.format(told=told, last=last)]
+    places = [supervisor.Place(n, partial(bind_shared, "127.0.0.1", 0)) for n in (1, 2)]
+    one = supervisor.Supervisor(command, places, on_serving=lambda _: None)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        run = group.create_task(one.run())
+        await until(lambda: all(map(serves, places)), "two workers")
+        yield one
+        one.stop()
+        assert await run == 0
+
+
+def serves(place: supervisor.Place) -> bool:
+    return place.worker is not None and place.worker.state is supervisor.State.SERVING
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next process cannot be started."""
+    spawn = supervisor._spawn
+
+    def no_memory(*_: object) -> subprocess.Popen[bytes]:
+        monkeypatch.setattr(supervisor, "_spawn", spawn)
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(supervisor, "_spawn", no_memory)
+
+
+SERVING: dict[str, object] = {"app": "tea", "server": "none"}
+
+
+async def test_a_worker_for_which_there_is_no_memory_is_started_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with supervised(SERVING) as one:
+        descriptors = len(os.listdir("/dev/fd"))
+        lost = one.places[1].worker
+        assert lost is not None
+        fail_once(monkeypatch)
+        lost.process.kill()
+        await until(lambda: "worker 2 cannot be started" in caplog.text, "the failure")
+        assert "Cannot allocate memory; tried again in 0.5 s" in caplog.text
+        await until(lambda: serves(one.places[1]) and one.places[1].worker is not lost, "another")
+        assert len(os.listdir("/dev/fd")) == descriptors
+
+
+async def test_a_restart_for_which_there_is_no_memory_leaves_the_old_ones(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with supervised(SERVING) as one:
+        before = [place.worker for place in one.places]
+        fail_once(monkeypatch)
+        one.roll()
+        await until(lambda: "Cannot allocate memory: the old ones stay" in caplog.text, "the failure")
+        assert [place.worker for place in one.places] == before
+        one.roll()
+        await until(lambda: not {p.worker for p in one.places} & {*before}, "new ones", timeout=10)
+
+
+async def test_a_first_worker_that_cannot_be_started_is_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    place = supervisor.Place(1, partial(bind_shared, "127.0.0.1", 0))
+    one = supervisor.Supervisor(["/nonexistent/python"], [place], on_serving=lambda _: None)
+    assert await asyncio.wait_for(one.run(), 5) == 1
+    assert "worker 1 cannot be started: " in caplog.text
 
 
 # --- samovar hub, other servers -------------------------------------------------------------------------------------

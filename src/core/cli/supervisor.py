@@ -59,6 +59,7 @@ PAUSES = (
     2.0,
     5.0,
 )  # seconds before each further worker of a place when they do not live long
+NO_ROOM_PAUSE = 0.5  # seconds at least before the next try when the system could not start a process
 GIVE_UP = 5  # workers in a row that ended before they served, while no other serves
 STOP_TIMEOUT = 3.0  # seconds workers get to stop; they promise two
 START_TIMEOUT = 65.0  # seconds a rolling restart waits for a worker; an app's start-up has 60
@@ -93,6 +94,9 @@ class Worker:
         command: its command line.
         listener: what it accepts on.
         changed: called when its state has changed.
+
+    Raises:
+        OSError: the system has no process to give, or no memory for one.
     """
 
     def __init__(
@@ -113,15 +117,13 @@ class Worker:
         self._buffer = b""
         self._status, theirs = socket.socketpair()
         self._status.setblocking(False)
-        with theirs:
-            side = WorkerSide(number, listener.fileno(), theirs.fileno())
-            self.process = subprocess.Popen(
-                command,
-                env={name: value for name, value in os.environ.items() if name != CHILD} | side.environment(),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(side.listener, side.status),
-                process_group=0,  # a terminal's Ctrl-C comes to the supervisor alone, which passes it on
-            )
+        try:
+            with theirs:
+                side = WorkerSide(number, listener.fileno(), theirs.fileno())
+                self.process = _spawn(command, side)
+        except BaseException:
+            self._status.close()
+            raise
         self._loop.add_reader(self._status, self._read)
 
     def __repr__(self) -> str:
@@ -191,6 +193,16 @@ class Worker:
         if self.process.poll() is None:
             logger.warning("worker %d did not stop within %g s and is killed", self.number, STOP_TIMEOUT)
             self.process.kill()
+
+
+def _spawn(command: Sequence[str], side: WorkerSide) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        env={name: value for name, value in os.environ.items() if name != CHILD} | side.environment(),
+        stdin=subprocess.DEVNULL,
+        pass_fds=(side.listener, side.status),
+        process_group=0,  # a terminal's Ctrl-C comes to the supervisor alone, which passes it on
+    )
 
 
 class Place:
@@ -325,8 +337,19 @@ class Supervisor:
     # --- starting and replacing -------------------------------------------------------------------------------------
 
     def _start(self, place: Place) -> None:
+        """Give the place a worker; where the system has no room for another process, again after a pause."""
         place.again = None
-        place.worker = Worker(place.number, self.command, place.listener, self._changed)
+        try:
+            place.worker = Worker(place.number, self.command, place.listener, self._changed)
+        except OSError as error:
+            if not self._served:
+                logger.error("worker %d cannot be started: %s", place.number, error)
+                return self.stop(1)
+            place.brief += 1
+            pause = max(NO_ROOM_PAUSE, PAUSES[min(place.brief, len(PAUSES) - 1)])
+            logger.error("worker %d cannot be started: %s; tried again in %g s", place.number, error, pause)
+            place.again = asyncio.get_running_loop().call_later(pause, self._start, place)
+        return None
 
     def _changed(self, worker: Worker) -> None:
         """A worker's state has changed: the one place that decides what follows."""
@@ -405,7 +428,11 @@ class Supervisor:
     async def _replace(self, place: Place) -> bool:
         """Put a new worker in the place of the old; False when it does not serve, and the old ones stay."""
         old = place.worker
-        place.next = new = Worker(place.number, self.command, place.listener, self._changed)
+        try:
+            place.next = new = Worker(place.number, self.command, place.listener, self._changed)
+        except OSError as error:
+            logger.error("a new worker %d cannot be started: %s: the old ones stay", place.number, error)
+            return False
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await self._until(lambda: new.state is not State.STARTING)
