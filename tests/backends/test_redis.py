@@ -125,6 +125,28 @@ async def test_old_records_leave_a_channel_that_goes_on(url: str) -> None:
         assert [record.prev for record in page.records[1:]] == [r.position.offset for r in page.records[:-1]]
 
 
+async def test_a_clock_that_went_back_leaves_no_hole_in_what_is_kept(
+    server: RedisServer, url: str, prefix: str
+) -> None:
+    """The oldest record was stamped before the clock went back, so that it seems to be younger than the next ones."""
+    meta, log = f"{prefix}:{{c}}:meta", f"{prefix}:{{c}}:log"
+    async with up(url) as hub:
+        start = (await hub.backend.heads(["c"], create=True))["c"]
+        now = int(server.call("TIME")[0]) * 1000
+        for n, stamp in enumerate((now + 3_600_000, now - 301_000, now - 301_000, now, now), 1):
+            server.call("XADD", log, f"{n}-0", "d", f"{n}", "t", stamp)
+        server.call("HSET", meta, "s", 5)
+        for limit in (100, 5, 3):
+            page = await hub.backend.history("c", since=start, limit=limit)
+            assert [record.envelope for record in page.records] == [b"4", b"5"] and not page.complete
+        page = await hub.backend.history("c", limit=100)
+        assert [record.envelope for record in page.records] == [b"4", b"5"]
+        page = await hub.backend.history("c", limit=100, reverse=True)
+        assert [record.envelope for record in page.records] == [b"5", b"4"]
+        page = await hub.backend.history("c", since=page.head, limit=100, reverse=True)
+        assert [record.envelope for record in page.records] == [b"4"]
+
+
 async def test_a_page_full_of_records_whose_time_is_over_hides_no_newer_ones(
     server: RedisServer, url: str, prefix: str
 ) -> None:

@@ -281,7 +281,7 @@ class RedisBackend(Backend):
         log = self._keys.of(channel, "log")
         before = None if since is None else since.offset
         kept, rows = await self._look(
-            channel, range_backward(log, before, limit), ["XRANGE", log, "-", "+", "COUNT", 1]
+            channel, range_backward(log, before, limit), ["XRANGE", log, "-", "+", "COUNT", 1], reverse=True
         )
         if not kept.unborn and since is not None and not before_head(kept.head, since):
             return await self._history_from_top(channel, limit)
@@ -292,7 +292,7 @@ class RedisBackend(Backend):
         page = await self._history_back(channel, None, limit)
         return Page(page.records, page.head, complete=False)
 
-    async def _look(self, channel: str, *ranges: Command) -> tuple[Kept, Reply]:
+    async def _look(self, channel: str, *ranges: Command, reverse: bool = False) -> tuple[Kept, Reply]:
         """Read a channel's meta and its log as of one moment, and the last of *ranges* besides.
 
         Without MULTI, which a server whose memory is full refuses even for reads: meta is read before the log and
@@ -307,7 +307,7 @@ class RedisBackend(Backend):
             if not session.same_term(term):
                 raise BackendUnavailable(self._words("it began another term as primary"))
             if replies[1][:2] == replies[-1]:
-                kept = read_kept(channel, replies, suffix=session.suffix, term=session.term)
+                kept = read_kept(channel, replies, suffix=session.suffix, term=session.term, reverse=reverse)
                 if kept is None:
                     return Kept(session.unborn.head(channel), [], own=False, unborn=True), replies[-2]
                 session.unborn.born(channel)

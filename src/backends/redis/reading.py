@@ -65,8 +65,8 @@ class Kept(NamedTuple):
 
     Args:
         head: its newest position.
-        records: in the order they were read, with those whose time is over left out.
-        dropped: the offset of the last one left out, 0 when none was.
+        records: in the order they were read, without those whose time is over and what lies before them.
+        dropped: the offset of the newest one whose time is over, 0 when none is.
         rows: how many were read, with those.
         own: what the log keeps belongs to the epoch of the head.
         unborn: there is no such channel, and the head is made up.
@@ -94,8 +94,14 @@ def read_meta(meta: Sequence[Any], *, suffix: str, term: str) -> tuple[Position 
     return head, float(ttl or DEFAULT_RETENTION.seconds * 1000), own
 
 
-def read_kept(channel: str, replies: Sequence[Any], *, suffix: str, term: str) -> Kept | None:
-    """The answers to TIME, HMGET and XRANGE, in that order; None when there is no such channel."""
+def read_kept(
+    channel: str, replies: Sequence[Any], *, suffix: str, term: str, reverse: bool = False
+) -> Kept | None:
+    """The answers to TIME, HMGET and XRANGE (*reverse*: XREVRANGE), in that order; None: there is no such channel.
+
+    Whose time is over is left out, and all before it: where the server's clock went back an older record may seem
+    younger, and with it alone there would be a hole.
+    """
     (seconds, micros), meta, rows, *_ = replies
     head, ttl, own = read_meta(meta, suffix=suffix, term=term)
     if head is None:
@@ -111,6 +117,9 @@ def read_kept(channel: str, replies: Sequence[Any], *, suffix: str, term: str) -
             continue  # added since meta was read
         if float(values[3]) <= oldest:
             dropped = offset
+            if reverse:
+                break
+            records.clear()
         else:
             records.append(Record(channel, Position(head.epoch, offset), offset - 1, values[1]))
     return Kept(head, records, dropped, len(rows))
