@@ -13,7 +13,7 @@ import pytest
 
 from samovar.backends.redis import DurableRedisBackend, Options, RedisBackend
 from samovar.broadcast import Hub, Member, Retention, State, open_backend
-from samovar.errors import BackendUnavailable, ConfigError, PublishRejected, UnknownBackend
+from samovar.errors import BackendUnavailable, ConfigError, PublishRejected, PublishUnknown, UnknownBackend
 
 from ..services import ROOT
 from ..support.hubs import got, up
@@ -255,6 +255,31 @@ async def test_a_user_who_lacks_what_publishing_takes_is_told(start_redis: Start
         with pytest.raises(PublishRejected, match="lacks rights"):
             await hub.publish("c", "x")
         assert hub.health.state is State.DEGRADED
+
+
+async def test_many_records_are_in_though_transactions_are_not_allowed(start_redis: Start) -> None:
+    server = start_redis()
+    server.call("ACL", "SETUSER", "samovar", *documented_rule(), "-multi")
+    async with up(server.url(user="samovar:PASSWORD")) as hub:
+        published = await hub.publish_many([("c", n) for n in range(3)])
+        assert [one.position.offset for one in published if one.position] == [1, 2, 3]
+        assert [m.data for m in (await hub.history("c")).messages] == [0, 1, 2]
+        server.call("ACL", "SETUSER", "samovar", "-xadd")
+        with pytest.raises(PublishRejected, match="lacks rights"):
+            await hub.publish_many([("c", 3), ("c", 4)])
+        server.set("maxmemory", 1)
+        with pytest.raises(PublishRejected, match="maxmemory"):
+            await hub.publish_many([("c", 3), ("c", 4)])
+
+
+async def test_some_of_many_records_are_in_where_transactions_are_not_allowed(start_redis: Start) -> None:
+    server = start_redis()
+    server.call("ACL", "SETUSER", "samovar", *documented_rule(), "-multi")
+    server.call("SET", "samovar:{wrong}:meta", "no hash")
+    async with up(server.url(user="samovar:PASSWORD")) as hub:
+        with pytest.raises(PublishUnknown, match="1 of 2 records"):
+            await hub.publish_many([("c", 0), ("wrong", 1)])
+        assert [m.data for m in (await hub.history("c")).messages] == [0]
 
 
 # --- servers set up wrongly -----------------------------------------------------------------------------------------

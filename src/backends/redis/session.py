@@ -181,10 +181,14 @@ class Session:
     async def transaction(self, commands: Sequence[Command]) -> list[Reply]:
         """The replies to *commands*, carried out together; errors are among them, as values.
 
+        Where the server refuses MULTI they are carried out one after the other.
+
         Raises:
             Lost: no answer came. BackendUnavailable: nothing was sent.
         """
-        *queued, done = await self.commands.batch([["MULTI"], *commands, ["EXEC"]])
+        multi, *queued, done = await self.commands.batch([["MULTI"], *commands, ["EXEC"]])
+        if isinstance(multi, ReplyError):
+            return queued  # each was carried out, or refused, by itself
         if isinstance(done, ReplyError):
             return [next((reply for reply in queued if isinstance(reply, ReplyError)), done)]
         replies: list[Reply] = done
