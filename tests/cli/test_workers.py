@@ -271,13 +271,13 @@ async def test_a_second_ctrl_c_ends_all_at_once(serve: Serve, flags: Path) -> No
 
 
 async def test_a_worker_that_does_not_stop_is_killed(serve: Serve, flags: Path) -> None:
-    served = serve()
+    served = serve(env={"SAMOVAR_BACKGROUND_TASK_SHUTDOWN_TIMEOUT": "0.5"})
     pids = await all_workers(url_of(served), 2)
     (flags / "hang").touch()
     served.process.signal(signal.SIGTERM)
-    assert await asyncio.to_thread(served.process.wait, BOUND + 3) == 0
+    assert await asyncio.to_thread(served.process.wait, BOUND + 7.5) == 0
     assert not any(map(runs, pids))
-    assert "did not stop within 3 s and is killed" in served.process.output()
+    assert "did not stop within 7.5 s and is killed" in served.process.output()
 
 
 async def test_workers_end_with_their_supervisor(serve: Serve) -> None:
@@ -487,6 +487,26 @@ async def test_a_restart_for_which_there_is_no_memory_leaves_the_old_ones(
         assert [place.worker for place in one.places] == before
         one.roll()
         await until(lambda: not {p.worker for p in one.places} & {*before}, "new ones", timeout=10)
+
+
+async def test_a_worker_has_the_time_it_said_to_stop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 0.1)
+    async with supervised(SERVING | {"stop": 15.0}, last=0.5) as one:
+        pass
+    assert one.code == 0
+    assert "killed" not in caplog.text
+
+
+@pytest.mark.parametrize(("said", "limit"), [({"stop": 0.1}, "0.1"), ({}, "0.2")], ids=["said", "default"])
+async def test_a_worker_that_takes_longer_is_killed(
+    said: dict[str, object], limit: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 0.2)
+    async with supervised(SERVING | said, last=60):
+        pass
+    assert f"worker 1 did not stop within {limit} s and is killed" in caplog.text
 
 
 async def test_a_first_worker_that_cannot_be_started_is_the_end(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,6 +34,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from enum import Enum
 from functools import partial
+from typing import Any
 
 import click
 
@@ -61,10 +62,12 @@ PAUSES = (
 )  # seconds before each further worker of a place when they do not live long
 NO_ROOM_PAUSE = 0.5  # seconds at least before the next try when the system could not start a process
 GIVE_UP = 5  # workers in a row that ended before they served, while no other serves
-STOP_TIMEOUT = 3.0  # seconds workers get to stop; they promise two
+STOP_TIMEOUT = 10.0  # seconds a worker gets to stop that has not said how many its app needs
 START_TIMEOUT = 65.0  # seconds a rolling restart waits for a worker; an app's start-up has 60
 URL_VARIABLE = "SAMOVAR_BROADCAST_URL"
 SOCKET_VARIABLE = "SAMOVAR_LOCAL_SOCKET"
+
+Told = dict[str, Any]  # what a worker says when it serves: see WorkerSide.serve
 
 logger = logging.getLogger("samovar.workers")
 
@@ -109,7 +112,7 @@ class Worker:
         self.number = number
         self.state = State.STARTING
         self.served = False
-        self.told: dict[str, str] = {}
+        self.told: Told = {}
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
@@ -133,6 +136,11 @@ class Worker:
     def age(self) -> float:
         """Seconds since its start."""
         return self._loop.time() - self._started
+
+    @property
+    def stop_limit(self) -> float:
+        """Seconds it may take to stop: what it has said, else :data:`STOP_TIMEOUT`."""
+        return float(self.told.get("stop", STOP_TIMEOUT))
 
     @property
     def code(self) -> int:
@@ -184,14 +192,14 @@ class Worker:
     def leave(self) -> None:
         """Let it finish, and kill it when it does not."""
         if self.state in (State.STARTING, State.SERVING):
-            self._kill = self._loop.call_later(STOP_TIMEOUT, self.kill)
+            self._kill = self._loop.call_later(self.stop_limit, self.kill)
             self.process.terminate()
             self._move(State.LEAVING)
 
     def kill(self) -> None:
         """End it at once."""
         if self.process.poll() is None:
-            logger.warning("worker %d did not stop within %g s and is killed", self.number, STOP_TIMEOUT)
+            logger.warning("worker %d did not stop within %g s and is killed", self.number, self.stop_limit)
             self.process.kill()
 
 
@@ -247,7 +255,7 @@ class Supervisor:
         command: Sequence[str],
         places: Sequence[Place],
         *,
-        on_serving: Callable[[dict[str, str]], None],
+        on_serving: Callable[[Told], None],
     ) -> None:
         self.command = command
         self.places = places
@@ -511,7 +519,11 @@ def run_workers(count: int, options: ServeOptions, *, command: Sequence[str] | N
 async def _supervise(count: int, options: ServeOptions, command: Sequence[str]) -> int:
     places, url = _places(count, options)
 
-    def serving(told: dict[str, str]) -> None:
+    handed = inherited_listener()
+
+    def serving(told: Told) -> None:
+        if handed is not None and "stop" in told:
+            handed.tell_limit(told["stop"] + BEAT)  # the reloader waits for us, and we for the workers
         click.echo(
             f"Samovar is serving '{told['app']}' on {url} ({told['server']}, {count} workers; Ctrl-C stops)"
         )

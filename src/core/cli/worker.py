@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Self
 
 from ...broadcast.backend import Feature
 from ...errors import ConfigError
-from .options import ServeOptions
+from .options import ServeOptions, stop_limit
 
 if TYPE_CHECKING:
     from ..app import Samovar
 
 VARIABLE = "SAMOVAR_WORKER"  # "number:listener:status", set by the supervisor for its workers
-LAST_SECONDS = 5.0  # after the supervisor's death, for a worker whose loop is blocked
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +56,13 @@ class WorkerSide:
         from .servers import run_options
 
         with socket.socket(fileno=self.status) as status, socket.socket(fileno=self.listener) as listener:
-            threading.Thread(target=_end_with, args=(status,), name="supervisor", daemon=True).start()
+            limit = stop_limit(app)
+            threading.Thread(target=_end_with, args=(status, limit), name="supervisor", daemon=True).start()
             reach_all(app)
 
             def started(name: str, server: str) -> None:
-                status.sendall(json.dumps({"app": name, "server": server}).encode() + b"\n")
+                told = {"app": name, "server": server, "stop": limit}
+                status.sendall(json.dumps(told).encode() + b"\n")
 
             run_options(app, options, listener=listener, on_started=started)
 
@@ -83,12 +84,12 @@ def reach_all(app: Samovar) -> None:
         )
 
 
-def _end_with(status: socket.socket) -> None:
-    """Wait for the supervisor's death, then ask this process to stop, and end it if it does not."""
+def _end_with(status: socket.socket, limit: float) -> None:
+    """Wait for the supervisor's death, then ask this process to stop, and end it if it does not within *limit*."""
     try:
         status.recv(1)
     except OSError:
         return  # closed on this side: the worker has ended anyway
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(LAST_SECONDS)
+    time.sleep(limit)
     os._exit(1)
