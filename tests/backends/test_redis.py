@@ -89,6 +89,23 @@ async def test_a_channel_that_is_listened_to_is_not_forgotten(
         assert server.call("PTTL", f"{prefix}:{{c}}:meta") > 80_000_000
 
 
+@pytest.mark.parametrize("create", [False, True])
+async def test_others_come_in_between_while_the_heads_of_many_channels_are_read(
+    url: str, create: bool
+) -> None:
+    async with up(url) as hub:
+        names = [f"c{n}" for n in range(5000)]
+        await hub.publish("c4999", "x")
+        heads = asyncio.create_task(hub.backend.heads(names, create=create))
+        for _ in range(3):
+            await hub.publish("other", "x")
+            assert not heads.done()
+        found = await heads
+        assert set(found) == set(names) and found["c4999"].offset == 1
+        again = await hub.backend.heads(names)
+        assert again == found
+
+
 async def test_reading_writes_nothing(server: RedisServer, url: str, prefix: str) -> None:
     async with up(url) as hub:
         await hub.publish("c", "x")

@@ -37,7 +37,7 @@ from .session import LOOK, Session, is_forgotten
 
 Burst: TypeAlias = Sequence[tuple[str, bytes, str, Retention | None]]
 """Records of publish_many: channel, envelope, id, retention."""
-MANY = 500  # records of publish_many that are one transaction, and members of one touch
+MANY = 500  # records of publish_many that are one transaction, members of one touch, channels of one look
 MANY_BYTES = 4 << 20
 LOOKS = 10  # tries to read a channel that is cleared while it is read
 SWEEP = 500  # leases that scripts/leave.lua ends at once
@@ -315,13 +315,20 @@ class RedisBackend(Backend):
         raise BackendUnavailable(self._words(f"{channel!r} begins anew all the time"))
 
     async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
-        """See the contract: one round trip, and another for those that come to be or are about to be forgotten.
+        """See the contract: a round trip for each 500 channels, so that others come in between.
 
+        Another one lets those come to be, or live on, that are not there or about to be forgotten.
         A channel that cannot come to be, since the server takes no writes, has a head of an epoch that lasts until
         it can, and no longer than the session: resuming from it is a Gap.
         """
         session = await self._keeper.current()
         names = list(channels)
+        heads: dict[str, Position] = {}
+        for at in range(0, len(names), MANY):
+            heads |= await self._heads(session, names[at : at + MANY], create=create)
+        return heads
+
+    async def _heads(self, session: Session, names: Sequence[str], *, create: bool) -> dict[str, Position]:
         of = self._keys.of
         commands: list[Command] = []
         for name in names:
