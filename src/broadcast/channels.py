@@ -27,6 +27,7 @@ from .retry import Signal, delays
 
 T = TypeVar("T")
 SYNC_AT_ONCE = 64  # reads of history in flight
+SLICE = 500  # channels looked at in one go: more would keep everybody else waiting
 CHECK_EVERY = 10.0  # seconds, with jitter, between two comparisons of quiet channels with the broker's heads
 
 logger = logging.getLogger("samovar.channels")
@@ -77,6 +78,7 @@ class Channels:
         self._ties: asyncio.Task[None] | None = None
         self._looks: asyncio.Task[None] | None = None
         self._timers: set[asyncio.TimerHandle] = set()
+        self._to_check: list[Channel] = []
         self._tidy_at = 64
         self._scope = Scope("samovar.hub")
         self._open = True
@@ -89,6 +91,7 @@ class Channels:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        self._to_check.clear()
         await self._scope.close()
         if not self.backend.needs_start and self._attached:
             await self.backend.detach(self._attached)
@@ -188,10 +191,10 @@ class Channels:
                 logger.debug("attaching waits for the broker: %s", error)
 
     async def _ask_heads(self) -> None:
-        """Get the heads of the channels that look, until none does."""
+        """Get the heads of the channels that look, some at a time, until none does."""
         waits = delays()
         while self._to_look:
-            names, self._to_look = self._to_look, set()
+            names = [self._to_look.pop() for _ in range(min(SLICE, len(self._to_look)))]
             asked = {
                 name: channel.attachment for name in names if (channel := self.table.get(name)) is not None
             }
@@ -203,6 +206,8 @@ class Channels:
                     if (channel := self.table.get(name)) is not None:
                         channel.head(heads[name], attachment)
                 waits = delays()
+                if self._to_look:
+                    await asyncio.sleep(0)
             except Exception as error:  # whatever it is, the channels still need their heads: ask again
                 level = logging.DEBUG if isinstance(error, BackendUnavailable) else logging.ERROR
                 logger.log(level, "heads of %d channels: %r; asking again", len(asked), error)
@@ -251,15 +256,20 @@ class Channels:
 
     def check_later(self) -> None:
         """Compare quiet channels with the broker now and then: a lost last message is noticed by nothing else."""
-        self.later(CHECK_EVERY * random.uniform(0.8, 1.2), self._check)
+        slices = max(1, -(-len(self.table) // SLICE))
+        self.later(CHECK_EVERY / slices * random.uniform(0.8, 1.2), self._check)
 
     def _check(self) -> None:
-        self.check_quiet()
+        """Check a slice of a round, so that the work of a round is spread over its time."""
+        if not self._to_check:
+            self._to_check = list(self.table.values())
+        self._to_check, checked = self._to_check[:-SLICE], self._to_check[-SLICE:]
+        self.check_quiet(checked)
         self.check_later()
 
-    def check_quiet(self) -> None:
-        """Ask for the heads of live channels on which nothing came since the last time."""
-        for channel in self.table.values():
+    def check_quiet(self, channels: Iterable[Channel] | None = None) -> None:
+        """Ask for the heads of those of *channels* (None: all) that are live and on which nothing came since."""
+        for channel in self.table.values() if channels is None else channels:
             if channel.quiet and channel.state is ChannelState.LIVE:
                 self.look(channel)
             channel.quiet = True

@@ -11,6 +11,7 @@ import pytest
 from samovar.backends.memory import Broker, MemoryBackend
 from samovar.broadcast import ChannelRule, Gap, Hub, Message, Position, Subscribed, Subscription
 from samovar.broadcast.channel import State
+from samovar.broadcast.channels import CHECK_EVERY
 from samovar.broadcast.codec import Envelope, encode
 from samovar.errors import AlreadySubscribed, BackendUnavailable, HubClosed, InvalidCursor, SlowSubscriber
 from samovar.tasks import Scope
@@ -885,3 +886,35 @@ async def test_a_flood_while_resyncing_is_bounded(monkeypatch: pytest.MonkeyPatc
         assert len(hub._channels.table["c"]._buffer) == 10
         link.turns = 0
         assert short([await anext(messages) for _ in range(59)]) == list(range(1, 60))
+
+
+async def test_many_quiet_channels_are_asked_about_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samovar.broadcast.channels.SLICE", 10)
+    link = FaultyBackend()
+    async with Hub(link) as hub, hub.subscribe(*(f"c{n}" for n in range(25))):
+        link.calls.clear()
+        hub._channels.check_quiet()
+        async with asyncio.timeout(5):
+            while link.count("heads") < 3:
+                await asyncio.sleep(0)
+        asked = [names for call, names in link.calls if call == "heads"]
+        assert [len(names) for names in asked] == [10, 10, 5]
+        assert len({name for names in asked for name in names}) == 25
+
+
+async def test_a_round_of_checks_is_spread_over_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samovar.broadcast.channels.SLICE", 10)
+    link = FaultyBackend()
+    async with Hub(link) as hub, hub.subscribe(*(f"c{n}" for n in range(25))):
+        channels = hub._channels
+        looked: list[str] = []
+        waits: list[float] = []
+        monkeypatch.setattr(channels, "look", lambda channel: looked.append(channel.name))
+        monkeypatch.setattr(channels, "later", lambda seconds, call: waits.append(seconds))
+        sizes: list[int] = []
+        for _ in range(6):
+            channels._check()
+            sizes.append(len(looked) - sum(sizes))
+        assert sizes == [10, 10, 5, 10, 10, 5]
+        assert len(set(looked)) == 25
+        assert all(CHECK_EVERY / 3 * 0.8 <= wait <= CHECK_EVERY / 3 * 1.2 for wait in waits)
