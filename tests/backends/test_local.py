@@ -681,6 +681,49 @@ async def test_an_answer_that_never_comes_is_unknown(tmp_path: Path) -> None:
     assert calls.count(Op.PUBLISH) == 1
 
 
+async def test_no_burst_overtakes_one_that_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "hub.sock")
+    heard: list[list[int]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        calls: list[int] = []
+        heard.append(calls)
+        writer.write(frame(msgpack.packb([[Op.WELCOME, VERSION]])))
+        try:
+            while len(heard) > 1 or not calls:  # the first connection ends unread, after the greeting
+                (length,) = struct.unpack(">I", await reader.readexactly(4))
+                for op, number, *_ in msgpack.unpackb(await reader.readexactly(length)):
+                    calls.append(op)
+                    if op == Op.HEADS:
+                        writer.write(frame(msgpack.packb([[Op.ANSWER, number, [["e", 1]]]])))
+            await waiting.wait()
+        except asyncio.IncompleteReadError:
+            pass
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer, path)
+    waiting = asyncio.Event()
+    async with server, running(f"local://{path}") as worker:
+        backend: Any = worker.backend
+        wait_for_room = worker_module.Link.room
+
+        async def room(link: Any) -> None:
+            """The publisher comes to its turn only when the next link is up."""
+            waiting.set()
+            await wait_for_room(link)
+            await until(lambda: backend._link not in (None, link), "the next link")
+
+        monkeypatch.setattr(worker_module.Link, "room", room)
+        before = asyncio.ensure_future(backend.publish("c", b"x" * MAX_RECORD, id="before"))
+        await until(lambda: backend._link.full, "a full link")
+        with pytest.raises(PublishUnknown):
+            await backend.publish_many([("c", b"x" * 200_000, str(n), None) for n in range(50)])
+        with pytest.raises(PublishUnknown):
+            await before
+        assert list(await backend.heads(["c"])) == ["c"]
+    assert heard[1] == [Op.HELLO, Op.HEADS]
+
+
 async def test_a_hub_that_talks_nonsense_is_left(tmp_path: Path) -> None:
     path = str(tmp_path / "hub.sock")
     sent = iter(

@@ -513,8 +513,10 @@ class LocalBackend(Backend):
         for channel, envelope, id, _ in records:
             _check_size(channel, envelope, id)
         answers = []
+        link = (
+            self._link or await self._up()
+        )  # one for all: over the next, a later burst would overtake a lost one
         for some in _bursts(records):
-            link = self._link or await self._up()
             if link.full:
                 await link.room()
             answers.append(link.ask(Op.PUBLISH_MANY, some, dedupe_seconds))
