@@ -160,9 +160,9 @@ def _health_of(hub: Hub) -> Callable[[], Awaitable[Health]]:
     return read
 
 
-def _kicks_of(hub: Hub) -> Callable[[], Awaitable[int]]:
+def _marks_of(hub: Hub, since: int) -> Callable[[], Awaitable[int]]:
     async def read() -> int:
-        return hub.connections.mark()
+        return hub.connections.mark() - since
 
     return read
 
@@ -705,8 +705,9 @@ class BackendContract:
                 await hub.follow_kicks()
                 for user in ("ann", "bob"):
                     hub.connections.add(user, Client(f"{user} {name}"), since=hub.connections.mark())
+            marks = [(hub, hub.connections.mark()) for hub in (one, two)]
             await two.kick("ann")
             await one.kick("bob")
-            for hub in (one, two):
-                await eventually(_kicks_of(hub), lambda kicks: kicks == 2, "both kicks")
+            for hub, mark in marks:
+                await eventually(_marks_of(hub, mark), lambda kicks: kicks == 2, "both kicks")
             assert sorted(told) == ["ann here", "ann there", "bob here", "bob there"]
