@@ -283,11 +283,11 @@ class Channel:
 
     def received(self, record: Record) -> None:
         """A live record came: pass it on, or hold it while history is read."""
-        self.quiet = False
         if self.flows:
             position, last = record.position, self.timeline.last
             if position.epoch == last.epoch:
                 if record.prev == last.offset:
+                    self.quiet = False
                     self._port.counters.received += 1
                     self._deliver(record)
                     return
@@ -301,8 +301,11 @@ class Channel:
         elif self.state is not State.LEFT:
             self._hold(record)
 
-    def head(self, head: Position, attachment: int) -> None:
+    def head(self, head: Position, attachment: int, before: Position | None = None) -> None:
         """The broker's head, asked for when :attr:`attachment` was that number; an older answer says nothing.
+
+        When it was asked for, the channel stood at *before* (None: unknown): a head behind that is of another
+        stream.
 
         The first one is where the channel begins, a later one tells whether it missed anything.
         """
@@ -318,11 +321,12 @@ class Channel:
                 else:
                     self._catch_up_soon()
             case _:
-                self._doubt(head)
+                self._doubt(head, before)
 
-    def _doubt(self, head: Position) -> None:
+    def _doubt(self, head: Position, before: Position | None = None) -> None:
         """A head came by the way: if it is not of the stream as it is known here, something was missed."""
-        if self.state is State.LIVE and doubtful(head, self.last):
+        rewound = before is not None and before.epoch == head.epoch and before.offset > head.offset
+        if self.state is State.LIVE and (rewound or doubtful(head, self.last)):
             self._resync()
 
     def _begin(self, page: Page) -> None:

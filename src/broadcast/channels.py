@@ -196,15 +196,17 @@ class Channels:
         while self._to_look:
             names = [self._to_look.pop() for _ in range(min(SLICE, len(self._to_look)))]
             asked = {
-                name: channel.attachment for name in names if (channel := self.table.get(name)) is not None
+                name: (channel.attachment, channel.last)
+                for name in names
+                if (channel := self.table.get(name)) is not None
             }
             if not asked:
                 continue
             try:
                 heads = await self.backend.heads(asked, create=True)
-                for name, attachment in asked.items():
+                for name, (attachment, before) in asked.items():
                     if (channel := self.table.get(name)) is not None:
-                        channel.head(heads[name], attachment)
+                        channel.head(heads[name], attachment, before)
                 waits = delays()
                 if self._to_look:
                     await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from .backend import Page, Record
@@ -175,6 +176,7 @@ def read_out(
         begin = head if reverse or not records else Position(head.epoch, records[0].prev)
         if reason is not None or not page.complete:
             gap = Gap(channel, reason or "expired", since, begin)
+    gap = gap or _hole(channel, records[::-1] if reverse else records)
     messages = []
     for record in records:
         event = read(record)
@@ -186,6 +188,14 @@ def read_out(
     return History(
         channel, tuple(messages), position, head, gap, more=len(page.records) > limit and bool(records)
     )
+
+
+def _hole(channel: str, records: Sequence[Record]) -> Gap | None:
+    """The first place where *records*, oldest first, do not follow each other."""
+    for one, following in pairwise(records):
+        if following.prev != one.position.offset:
+            return Gap(channel, "lost", one.position, Position(following.position.epoch, following.prev))
+    return None
 
 
 def newest_of(newest: History, count: int, gap: Gap | None) -> History:

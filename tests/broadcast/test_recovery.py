@@ -199,6 +199,19 @@ def test_more_than_the_limit_is_said() -> None:
     assert (len(read.messages), read.more, read.position, read.head) == (3, True, pos("e:3"), pos("e:9"))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_hole_inside_a_page_is_a_gap(reverse: bool, asked: bool) -> None:
+    records = [rec("e:2"), rec("e:3"), rec("e:6"), rec("e:7")]
+    page = Page(records[::-1] if reverse else records, pos("e:7"), complete=True)
+    since = pos("e:1") if asked and not reverse else None
+    read = read_out("c", page, since=since, asked=since is not None, limit=5, reverse=reverse, read=message)
+    assert (len(read.messages), read.recovered) == (4, False)
+    assert read.gap == gap("lost", "e:3", "e:5")
+    whole = Page(page.records[:2], pos("e:7"), complete=True)
+    assert read_out("c", whole, since=None, asked=False, limit=5, reverse=reverse, read=message).gap is None
+
+
 def test_an_unreadable_record_is_a_gap_and_passed() -> None:
     page = Page([rec("e:2"), Record("c", pos("e:3"), 2, b"e:3x")], pos("e:3"), complete=True)
     read = read_out("c", page, since=pos("e:1"), asked=True, limit=3, reverse=False, read=message)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from samovar.backends.memory import Broker, MemoryBackend
-from samovar.broadcast import ChannelRule, Gap, Hub, Message, Position, Subscribed, Subscription
+from samovar.broadcast import ChannelRule, Gap, Hub, Message, Position, Record, Subscribed, Subscription
 from samovar.broadcast.channel import State
 from samovar.broadcast.channels import CHECK_EVERY
 from samovar.broadcast.codec import Envelope, encode
@@ -886,6 +886,24 @@ async def test_a_flood_while_resyncing_is_bounded(monkeypatch: pytest.MonkeyPatc
         assert len(hub._channels.table["c"]._buffer) == 10
         link.turns = 0
         assert short([await anext(messages) for _ in range(59)]) == list(range(1, 60))
+
+
+async def test_a_record_from_beyond_the_head_is_healed_while_others_are_ignored_for_it() -> None:
+    hub, link, other = linked()
+    async with hub, hub.subscribe("c") as messages:
+        await other.publish("c", 1)
+        assert await now(messages) == [("first", None), 1]
+        forged = Position(hub._channels.table["c"].last.epoch, 999)
+        link.message(Record("c", forged, 998, encode(Envelope("forged", 0, "json", b"0", None))))
+        assert short([await anext(messages) for _ in range(2)]) == [("lost", 1, 998), 0]
+        for n in range(2):
+            await other.publish("c", n)
+            hub._channels.check_quiet()
+        async with asyncio.timeout(5):
+            event = await anext(messages)
+        assert isinstance(event, Gap) and event.reason == "reset"
+        await other.publish("c", 3)
+        assert (await now(messages))[-1] == 3
 
 
 async def test_many_quiet_channels_are_asked_about_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
