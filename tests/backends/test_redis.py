@@ -204,7 +204,7 @@ async def test_versions_are_compared_as_the_whole_numbers_they_are(url: str) -> 
             added.append(not (await hub.publish("c", version, version=version)).duplicate)
         assert added == [True, False, True, True, False, True, True, False, False, True]
         with pytest.raises(PublishRejected, match="64 bits"):
-            await hub.publish("c", "x", version=2**63)
+            await hub.backend.publish("c", b"x", id="x", version=2**63)
 
 
 async def test_ids_are_forgotten_with_the_epoch(url: str) -> None:
