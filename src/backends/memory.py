@@ -2,7 +2,7 @@
 
 In order and exactly once while the process lives; a restart is a new epoch. It passes the contract's suite, so that
 tests may trust it as the stand-in for the real brokers. Hubs that share a NAME must run in one event loop. It has no
-tasks: what expires is dropped when it is next touched.
+tasks: what expires is dropped when its channel is next touched, or soon after by publishes to others.
 
 Options, in the URL's query: ``channels`` (how many channels are remembered, 100,000) and ``meta`` (seconds after which
 a channel that nobody used is forgotten, 86,400). A forgotten channel begins a new epoch.
@@ -26,6 +26,7 @@ from ..broadcast.message import Member, Position
 from ..broadcast.presence import Roster
 from ..errors import ConfigError
 
+TIDIED_AT_ONCE = 2  # channels that one publish looks at for what is out of time
 MAX_EVICTION_STEPS = 16  # how many channels in use one new channel passes over in search of an idle one
 
 
@@ -58,6 +59,9 @@ class Broker:
         self.receivers: dict[str, dict[Receiver, None]] = {}
         self.rosters: dict[str, Roster] = {}
         self._streams: OrderedDict[str, Stream] = OrderedDict()
+        self._holding: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # channels with something that will be out of time
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -109,10 +113,25 @@ class Broker:
             version=version,
             dedupe_seconds=dedupe_seconds,
         )
+        self._tidy(channel)
         if record is not None and (receivers := self.receivers.get(channel)):
             for receiver in tuple(receivers):
                 receiver.message(record)
         return accepted
+
+    def _tidy(self, channel: str) -> None:
+        """Look at a few other channels for what is out of time: each publish makes room faster than it takes it, so
+        channels that nobody touches again hold nothing for long."""
+        holding = self._holding
+        holding[channel] = None
+        if len(holding) == 1:
+            return
+        now = self.clock()
+        for _ in range(TIDIED_AT_ONCE):
+            name, _ = holding.popitem(last=False)
+            stream = self._streams.get(name)
+            if stream is not None and stream.expire(now):
+                holding[name] = None
 
     def attach(self, receiver: Receiver, channels: Collection[str]) -> None:
         """From now on *receiver* gets the records of these channels, which it is told."""

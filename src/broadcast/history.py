@@ -93,6 +93,12 @@ class Stream:
         self._trim(now)
         return Accepted(record.position), record
 
+    def expire(self, now: float) -> bool:
+        """Drop what is out of time; True while anything is left that will be one day."""
+        self._trim(now)
+        self._forget_ids(now)
+        return bool(self._kept or self._ids)
+
     def _remember_id(self, id: str, until: float) -> None:
         if len(self._ids) >= MAX_IDS:
             self._ids.popitem(last=False)

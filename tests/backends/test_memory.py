@@ -136,3 +136,17 @@ async def test_leaving_members_leave_no_roster_behind() -> None:
     await hub.leave("c", "one", grace=0)
     assert not broker.rosters
     await hub.stop()
+
+
+async def test_channels_that_nobody_touches_again_hold_nothing_for_long() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock)
+    async with Hub(MemoryBackend(broker)) as hub:
+        for n in range(100):
+            await hub.publish(f"once/{n}", "x", id=f"id{n}")
+        clock.now += 301
+        for _ in range(60):
+            await hub.publish("busy", "x")
+        assert sum(len(broker.stream(f"once/{n}")) for n in range(100)) == 0
+        assert len(broker.stream("busy")) == 60
+        assert (await hub.publish("once/7", "x", id="id7")).duplicate is False
