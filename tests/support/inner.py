@@ -24,6 +24,8 @@ def run_inner(folder: Path, body: str) -> tuple[int, str]:
     (folder / "pytest.ini").write_text(INI)
     (folder / "test_inner.py").write_text(textwrap.dedent(body))
     command = [sys.executable, "-m", "pytest", "-q", *PLUGINS, f"--rootdir={folder}", str(folder)]
-    env = {name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")}  # else more is told
+    env = {
+        name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")
+    }  # else more is told
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     return result.returncode, result.stdout + result.stderr
