@@ -5,6 +5,7 @@
 Subscribers come to random channels (one in ten resumes from a cursor of a while ago), read what is there and go; every
 channel is published to now and then; members enter and leave. Resident memory is sampled once a second. The slope is
 that of a straight line through the second half of the samples: growth that has not levelled off by then is a leak.
+All channels are used once before the first sample.
 """
 
 from __future__ import annotations
@@ -81,6 +82,14 @@ class Churn:
         await self.hub.leave(channel, name, grace=0)
         self.counts["members"] += 1
 
+    async def warm_up(self) -> None:
+        """Make every channel be, and its presence, so that what grows later is no channel's first use."""
+        for n in range(CHANNELS):
+            channel = f"churn/{n}"
+            await self.hub.publish(channel, n)
+            await self.hub.enter(channel, Member("first"))
+            await self.hub.leave(channel, "first", grace=0)
+
     async def run(self, seconds: float) -> list[tuple[float, float]]:
         """Work; returns (second, MiB) samples."""
         start = time.monotonic()
@@ -143,6 +152,7 @@ async def main() -> None:
     arguments = parser.parse_args()
     async with Hub(arguments.url, channels=[RULE], linger=1) as hub:
         churn = Churn(hub)
+        await churn.warm_up()
         samples = await churn.run(arguments.seconds)
         told = ", ".join(f"{count:,} {name}" for name, count in churn.counts.items())
         settled = samples[len(samples) // 2 :]
