@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,7 +52,9 @@ class RedisServer:
         self.options = dict(options or {})
         self.tcp = tcp
         self.port = free_port()
-        self.socket = f"/tmp/samovar-test-{self.port}.sock"  # in the test's folder its path could be too long
+        self.socket = (
+            f"{tempfile.gettempdir()}/samovar-{self.port}.sock"  # in the test's folder it could be too long
+        )
         self.process: Process | None = None
         folder.mkdir(parents=True, exist_ok=True)
 

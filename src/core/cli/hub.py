@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import stat
+import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -67,7 +68,9 @@ def default_path() -> str:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
         return os.path.join(runtime, "samovar-hub.sock")
-    folder = Path(f"/tmp/samovar-{os.getuid()}") if hasattr(os, "getuid") else Path("samovar")
+    folder = (
+        Path(tempfile.gettempdir(), f"samovar-{os.getuid()}") if hasattr(os, "getuid") else Path("samovar")
+    )
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
