@@ -184,6 +184,32 @@ async def test_a_page_full_of_records_whose_time_is_over_hides_no_newer_ones(
         assert (edge.records, edge.complete) == ((), True)
 
 
+async def test_reading_back_from_a_cursor_that_is_no_longer_kept_is_not_complete(
+    server: RedisServer, url: str, prefix: str
+) -> None:
+    """Whether it was dropped already, or its time is over and it is still there."""
+    meta, log = f"{prefix}:{{c}}:meta", f"{prefix}:{{c}}:log"
+    async with up(url) as hub:
+        epoch = (await hub.backend.heads(["c"], create=True))["c"].epoch
+        now = int(server.call("TIME")[0]) * 1000
+        for n in range(4, 11):  # 1 to 3 were dropped; the time of 4 to 7 is over
+            server.call("XADD", log, f"{n}-0", "d", f"{n}", "t", now if n > 7 else 1000)
+        server.call("HSET", meta, "s", 10)
+        found = {}
+        for since in range(12):
+            page = await hub.backend.history("c", since=Position(epoch, since), limit=2, reverse=True)
+            found[since] = [int(record.envelope) for record in page.records], page.complete
+        assert found == {
+            **{since: ([], False) for since in range(8)},
+            8: ([], True),
+            9: ([8], True),
+            10: ([9, 8], True),
+            11: ([10, 9], True),
+        }
+        history = await hub.history("c", since=str(Position(epoch, 5)), reverse=True)
+        assert history.gap is not None and history.gap.reason == "expired"
+
+
 async def test_bytes_are_bounded_by_the_newest_retention(url: str) -> None:
     async with up(url) as hub:
         publish = hub.backend.publish

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeAlias
 
 from ...broadcast.backend import Accepted, Backend, Feature, Page, Receiver, Retention
-from ...broadcast.message import Member, Position
+from ...broadcast.message import MAX_OFFSET, Member, Position
 from ...errors import BackendUnavailable, PublishRejected, PublishUnknown
 from ..memory import new_epoch
 from .keeper import Keeper
@@ -19,9 +19,9 @@ from .reading import (
     before_head,
     milliseconds,
     named,
-    oldest_offset,
     page_backward,
     page_forward,
+    range_at,
     range_backward,
     range_forward,
     read_accepted,
@@ -277,15 +277,14 @@ class RedisBackend(Backend):
         return (await self._look(channel, range_forward(self._keys.of(channel, "log"), after, limit)))[0]
 
     async def _history_back(self, channel: str, since: Position | None, limit: int) -> Page:
-        """What is kept before a position, newest first; with the oldest kept record, which tells what was trimmed."""
+        """What is kept before a position, newest first; with the record there, which tells what was trimmed."""
         log = self._keys.of(channel, "log")
         before = None if since is None else since.offset
-        kept, rows = await self._look(
-            channel, range_backward(log, before, limit), ["XRANGE", log, "-", "+", "COUNT", 1], reverse=True
-        )
+        at = [] if since is None else [range_at(log, min(since.offset, MAX_OFFSET))]
+        kept, there = await self._look(channel, range_backward(log, before, limit), *at, reverse=True)
         if not kept.unborn and since is not None and not before_head(kept.head, since):
             return await self._history_from_top(channel, limit)
-        return page_backward(kept, since, oldest_offset(rows) if kept.own else None)
+        return page_backward(kept, since, there)
 
     async def _history_from_top(self, channel: str, limit: int) -> Page:
         """What a position that is none of the channel gets: the newest, incomplete."""

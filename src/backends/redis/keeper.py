@@ -35,7 +35,7 @@ from .witness import Seen, Witness, questions, went_back
 LATEST = (
     0.3  # seconds, at most, between two attempts to connect: an outage ends with the broker's, not long after
 )
-LATEST_UNUSABLE = 2.0  # where somebody has to change something first
+LATEST_UNUSABLE = 0.8  # where somebody has to change something first
 CALM = 5.0  # seconds a session lasts, after which the next loss is a new trouble and not the same
 TESTIFYING = 10.0  # seconds for holding what we saw against the store
 AT_ONCE = 500  # channels of which it is asked in one go
@@ -96,16 +96,18 @@ class Keeper:
         """Keep a session up until cancelled."""
         self._receiver = receiver
         loop = asyncio.get_running_loop()
-        waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
+        waits, waits_unusable = delays(most=LATEST), delays(first=0.3, most=LATEST_UNUSABLE)
         while True:
-            began = loop.time()
+            began, generation = loop.time(), self._generation
             try:
                 await self._serve(receiver)
             except (Unusable, Lost, BackendUnavailable, OSError) as error:
                 self.why = _reason(error, self.options)
                 if loop.time() - began > CALM:
-                    waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
+                    waits = delays(most=LATEST)
                     self._told.clear()
+                if self._generation > generation:  # what made it unusable was put right before
+                    waits_unusable = delays(first=0.3, most=LATEST_UNUSABLE)
                 wait = next(waits_unusable if isinstance(error, Unusable) else waits)
             finally:
                 self._attempted = True

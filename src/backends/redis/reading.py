@@ -70,6 +70,7 @@ class Kept(NamedTuple):
         rows: how many were read, with those.
         own: what the log keeps belongs to the epoch of the head.
         unborn: there is no such channel, and the head is made up.
+        over: milliseconds of the server's clock; the time of what was added by then is over.
     """
 
     head: Position
@@ -78,6 +79,7 @@ class Kept(NamedTuple):
     rows: int = 0
     own: bool = True
     unborn: bool = False
+    over: float = 0.0
 
 
 def read_meta(meta: Sequence[Any], *, suffix: str, term: str) -> tuple[Position | None, float, bool]:
@@ -122,7 +124,7 @@ def read_kept(
             records.clear()
         else:
             records.append(Record(channel, Position(head.epoch, offset), offset - 1, values[1]))
-    return Kept(head, records, dropped, len(rows))
+    return Kept(head, records, dropped, len(rows), over=oldest)
 
 
 def page_forward(kept: Kept, since: Position | None) -> Page:
@@ -135,21 +137,19 @@ def page_forward(kept: Kept, since: Position | None) -> Page:
     return Page(tuple(kept.records), kept.head, complete=named(kept.head, since) and first <= since.offset)
 
 
-def page_backward(kept: Kept, since: Position | None, oldest: int | None) -> Page:
-    """What lies before *since*, newest first; *oldest* is the offset of the oldest kept record."""
+def page_backward(kept: Kept, since: Position | None, there: Sequence[Any]) -> Page:
+    """What lies before *since*, newest first; *there* are the rows that lie at *since* itself: one, or none.
+
+    What is before it is complete when something is, for only the oldest go; or when it is itself the oldest kept; or
+    when it names the record to come.
+    """
     if kept.unborn:
         return Page((), kept.head, complete=since is None)
     if since is None:
         return Page(tuple(kept.records), kept.head, complete=True)
-    if kept.dropped:
-        oldest = kept.records[-1].position.offset if kept.records else since.offset
-    first = kept.head.offset if oldest is None else oldest - 1
-    return Page(tuple(kept.records), kept.head, complete=since.offset > first)
-
-
-def oldest_offset(rows: Sequence[Any]) -> int | None:
-    """The offset of the first of *rows*."""
-    return int(rows[0][0].partition(b"-")[0]) if rows else None
+    oldest = kept.own and bool(there) and float(there[0][1][3]) > kept.over
+    complete = bool(kept.records) or oldest or since.offset > kept.head.offset
+    return Page(tuple(kept.records), kept.head, complete)
 
 
 def before_head(head: Position, since: Position) -> bool:
@@ -165,6 +165,11 @@ def named(head: Position, since: Position) -> bool:
 def range_forward(log: str, after: int, limit: int) -> Command:
     """Reads the records after that offset."""
     return ["XRANGE", log, min(after, MAX_OFFSET) + 1, "+", "COUNT", limit]
+
+
+def range_at(log: str, offset: int) -> Command:
+    """Reads the record at that offset."""
+    return ["XRANGE", log, offset, offset]
 
 
 def range_backward(log: str, before: int | None, limit: int) -> Command:
