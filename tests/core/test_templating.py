@@ -132,3 +132,11 @@ async def test_templates_reload_in_debug(app: Samovar) -> None:
     other = Samovar(__name__)
     other.debug = True
     assert other.jinja_env.auto_reload is True
+
+
+async def test_names_added_later_are_seen_by_templates_loaded_before(app: Samovar) -> None:
+    template = app.jinja_env.from_string("{{ tea }} {{ pot }} {{ cup }}", globals={"tea": "Keemun"})
+    assert await template.render_async(cup=1) == "Keemun  1"
+    app.jinja_env.globals.update(tea="Assam", pot="clay")
+    assert await template.render_async(cup=2) == "Keemun clay 2"
+    assert await template.render_async(tea="Oolong") == "Oolong clay "
