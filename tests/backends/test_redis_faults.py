@@ -17,7 +17,7 @@ from ..support.hubs import got, nothing_more, short, up
 from ..support.ports import free_port
 from ..support.proxy import Proxy
 from ..support.redis import RedisServer
-from ..support.until import until
+from ..support.until import PATIENCE, until
 
 Start = Callable[..., RedisServer]
 StartProxy = Callable[[int], Awaitable[Proxy]]
@@ -29,7 +29,7 @@ def state_of(hub: Hub) -> State:
     return hub.health.state
 
 
-async def is_down(hub: Hub, *, within: float = 10.0) -> None:
+async def is_down(hub: Hub, *, within: float = PATIENCE) -> None:
     await until(lambda: hub.health.state is State.DOWN, "the loss to be noticed", timeout=within)
 
 
@@ -37,7 +37,6 @@ async def is_up(hub: Hub, generation: int = 0) -> None:
     await until(
         lambda: hub.health.state is not State.DOWN and hub.health.generation > generation,
         f"the connection ({hub.health})",
-        timeout=15,
     )
 
 
@@ -365,7 +364,6 @@ async def test_a_half_open_link_is_found_while_the_answer_to_a_probe_is_awaited(
         await is_up(hub, 1)
 
 
-@pytest.mark.limit(60)
 async def test_a_server_that_stands_still_is_left_and_found_again(start_redis: Start) -> None:
     server = start_redis()
     async with up(server.url("heartbeat=0.3&connect_timeout=0.5")) as hub, hub.subscribe("c") as messages:
@@ -423,7 +421,7 @@ async def test_a_link_cut_in_the_middle_of_replies_loses_and_doubles_nothing(
         async def cut() -> None:
             for _ in range(4):
                 enough = proxy.sent + 200_000
-                await until(partial(passed, proxy, enough), "bytes to cut", timeout=20)
+                await until(partial(passed, proxy, enough), "bytes to cut")
                 proxy.cut()
 
         async with asyncio.TaskGroup() as group:
@@ -556,7 +554,7 @@ async def test_a_refusal_is_told_once(start_redis: Start, caplog: pytest.LogCapt
 async def test_a_failover_behind_one_address_is_a_gap(start_redis: Start, tcp_proxy: StartProxy) -> None:
     primary = start_redis(name="primary", options={"repl-diskless-sync-delay": "0"})
     replica = start_redis(name="replica", options={"replicaof": f"127.0.0.1 {primary.port}"})
-    replica.wait_for("master_link_status", "up", timeout=20)
+    replica.wait_for("master_link_status", "up")
     proxy = await tcp_proxy(primary.port)
     async with up(primary.url(port=proxy.port)) as hub, hub.subscribe("c") as messages:
         await hub.publish("c", "before")
@@ -576,7 +574,7 @@ async def test_a_process_that_was_a_replica_in_between_does_not_vouch_for_what_i
     options = {"repl-diskless-sync-delay": "0"}
     a, b = start_redis(name="a", options=options), start_redis(name="b", options=options)
     b.call("REPLICAOF", "127.0.0.1", a.port)
-    b.wait_for("master_link_status", "up", timeout=20)
+    b.wait_for("master_link_status", "up")
     async with up(a.url("heartbeat=60&probe=600")) as sleeper:  # does not look by itself
         async with up(a.url()) as hub:
             await hub.publish("c", "kept")
@@ -586,7 +584,7 @@ async def test_a_process_that_was_a_replica_in_between_does_not_vouch_for_what_i
                 await hub.publish("c", f"lost {n}")
             cursor = await hub.cursor("c")
         a.call("REPLICAOF", "127.0.0.1", b.port)
-        a.wait_for("master_link_status", "up", timeout=20)
+        a.wait_for("master_link_status", "up")
         a.call("REPLICAOF", "NO", "ONE")
         async with up(a.url()) as hub:
             for n in range(5):
@@ -617,7 +615,7 @@ async def test_a_durable_store_is_believed_over_a_change_of_its_replication(star
         await hub.publish("c", "before")
         cursor, term = await hub.cursor("c"), server.info("master_replid")
         replica.call("REPLICAOF", "127.0.0.1", server.port)
-        replica.wait_for("master_link_status", "up", timeout=20)
+        replica.wait_for("master_link_status", "up")
         assert server.info("master_replid") != term
         await hub.publish("c", "after")
         assert [m.data for m in (await hub.history("c", since=cursor)).messages] == ["after"]
@@ -632,7 +630,7 @@ async def test_a_primary_that_became_a_replica_is_left(start_redis: Start) -> No
         with pytest.raises(PublishError):
             await hub.publish("c", "x")
         await is_down(hub)
-        await until(lambda: "is a replica of" in hub.health.reason, "the reason", timeout=10)
+        await until(lambda: "is a replica of" in hub.health.reason, "the reason")
         assert f"127.0.0.1:{other.port}: the URL must lead to the primary" in hub.health.reason
         server.call("REPLICAOF", "NO", "ONE")
         await is_up(hub)
@@ -656,7 +654,7 @@ async def test_two_servers_behind_one_address_are_refused(start_redis: Start) ->
             pass
 
     async with TurningProxy(one.port) as turning, Hub(one.url(port=turning.port)) as hub:
-        await until(lambda: "several servers" in hub.health.reason, "the reason", timeout=10)
+        await until(lambda: "several servers" in hub.health.reason, "the reason")
         assert hub.health.state is State.DOWN
 
 
@@ -677,7 +675,7 @@ async def test_an_unreachable_server_is_used_when_it_comes(start_redis: Start) -
 
 async def test_a_name_that_does_not_resolve_leaves_the_app_up() -> None:
     async with Hub("redis://nowhere.invalid/?connect_timeout=5") as hub:
-        await until(lambda: hub.health.reason not in ("", "not started"), "a reason", timeout=10)
+        await until(lambda: hub.health.reason not in ("", "not started"), "a reason")
         assert hub.health.state is State.DOWN
         assert hub.health.reason.startswith("nowhere.invalid:6379: ")
 

@@ -220,7 +220,7 @@ async def test_the_documented_rights_have_nothing_to_spare(start_redis: Start) -
         server.call("CONFIG", "RESETSTAT")
         await everything(hub)
         server.call("CLIENT", "KILL", "USER", "samovar")
-        await until(lambda: hub.health.generation > 1, "the next session", timeout=10)
+        await until(lambda: hub.health.generation > 1, "the next session")
         stats = server.call("INFO", "commandstats").decode()
     used = set(re.findall(r"cmdstat_([a-z|]+):", stats))
     granted = {right[1:] for right in documented_rule() if right.startswith("+")}
@@ -302,7 +302,7 @@ async def test_eviction_is_warned_of(start_redis: Start, caplog: pytest.LogCaptu
         assert hub.health.state is State.DEGRADED and "maxmemory-policy noeviction" in hub.health.reason
         await hub.publish("c", "x")
         server.call("CLIENT", "KILL", "TYPE", "normal")
-        await until(lambda: hub.health.generation > 1, "the next session", timeout=10)
+        await until(lambda: hub.health.generation > 1, "the next session")
     assert len([r for r in caplog.records if r.name == "samovar.redis" and "noeviction" in r.message]) == 1
     server.set("maxmemory-policy", "noeviction")
     async with up(server.url()) as hub:

@@ -34,7 +34,7 @@ async def connect(hub: Hub, user: str) -> Client:
 
 
 async def told(client: Client) -> list[str]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not client.told:
             await asyncio.sleep(0)
     return client.told

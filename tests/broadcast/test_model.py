@@ -189,7 +189,7 @@ class Life:
         heads = {name: Position.parse(await self.publisher.cursor(name)) for name in CHANNELS}
         for reader in self.readers:
             wanted = {name: heads[name] for name in reader.subscription.channels}
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while reader.at != wanted:
                     reader.take(await reader.subscription.events())
             assert self.checker.check(reader) == wanted

@@ -114,7 +114,7 @@ def test_what_surrounds_a_payload_counts() -> None:
 
 async def test_waiting_ends_by_an_offer_by_time_or_by_waking() -> None:
     outbox, loop = Outbox(10, 10_000), asyncio.get_running_loop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         loop.call_soon(offer, outbox, message(1))
         await outbox.wait(None)
         assert len(outbox.take()) == 1

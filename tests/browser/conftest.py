@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ..support.server import AppServer
-from ..support.until import until_async
+from ..support.until import PATIENCE, until_async
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, ConsoleMessage, Page, Request
@@ -46,7 +46,7 @@ class View:
     hosts: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(PATIENCE * 1000)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("console", self._console)
         self.page.on("request", self._request)
@@ -62,14 +62,16 @@ class View:
     async def says(self, line: str, words: str) -> None:
         """Wait until the chip of *line* says *words*."""
         try:
-            await until_async(lambda: self._is_said(line, words), "the chip", timeout=15)
+            await until_async(lambda: self._is_said(line, words), "the chip")
         except TimeoutError:
-            raise TimeoutError(f"waited 15 s for {words!r}, it says {await self.chip(line)!r}") from None
+            raise TimeoutError(
+                f"waited {PATIENCE:g} s for {words!r}, it says {await self.chip(line)!r}"
+            ) from None
 
     async def _is_said(self, line: str, words: str) -> bool:
         return words in await self.chip(line)
 
-    async def until(self, condition: str, argument: object = None, *, timeout: float = 15) -> None:
+    async def until(self, condition: str, argument: object = None, *, timeout: float = PATIENCE) -> None:
         """Wait until *condition*, a JavaScript expression or function of *argument*, is true."""
         await self.page.wait_for_function(condition, arg=argument, timeout=timeout * 1000, polling=50)
 
@@ -143,7 +145,7 @@ async def ask(
 
     def go() -> Answer:
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
                 return Answer(response.status, dict(response.headers), response.read())
         except urllib.error.HTTPError as error:
             with error:

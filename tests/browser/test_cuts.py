@@ -17,8 +17,6 @@ from ..support.server import AppServer
 from ..support.until import until, until_async
 from .conftest import Opener, View, ask, history
 
-pytestmark = pytest.mark.limit(60)
-
 
 @dataclass(frozen=True)
 class Door:
@@ -121,7 +119,7 @@ async def cut_and_return(proxy: Proxy) -> None:
     """Reset every connection and wait until somebody is back."""
     accepted = proxy.accepted
     proxy.cut()
-    await until(lambda: proxy.accepted > accepted, "somebody back after the cut", timeout=15)
+    await until(lambda: proxy.accepted > accepted, "somebody back after the cut")
 
 
 IMPATIENT = """() => {

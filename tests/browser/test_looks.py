@@ -101,7 +101,6 @@ async def test_the_charts_are_drawn_and_move(dashboard: AppServer, open_view: Op
     assert copper > 20, "a line of copper"
 
 
-@pytest.mark.limit(150)
 async def test_the_readmes_picture_can_be_taken(
     serve: Callable[..., Awaitable[AppServer]], open_view: Opener, tmp_path: Path
 ) -> None:

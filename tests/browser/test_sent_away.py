@@ -12,7 +12,6 @@ from ..support.server import AppServer
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-pytestmark = pytest.mark.limit(60)
 DOORS = pytest.mark.parametrize("door", ["websocket", "sse"])
 POST = "([url, body]) => fetch(url, {method: 'POST', body, headers: {'Content-Type': 'application/json'}})"
 REACHED = "state => line.state === state"

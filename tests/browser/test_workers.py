@@ -17,8 +17,6 @@ from ..support.server import AppServer
 from ..support.until import until_async
 from .conftest import DASHBOARD, Opener, View, ask, history
 
-pytestmark = pytest.mark.limit(90)
-
 
 @pytest.fixture
 async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RedisServer]:
@@ -88,4 +86,4 @@ async def test_three_workers_measure_together_and_count_every_moment_once(
         seconds = (await ask(f"{workers.url}/history/traffic")).json()["messages"]
         return bool(seconds and seconds[-1]["data"]["clients"] == {"websocket": 1, "sse": 1, "poll": 0})
 
-    await until_async(counted, "the one page to be counted, by whichever worker", timeout=15)
+    await until_async(counted, "the one page to be counted, by whichever worker")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.process import Process
+from tests.support.until import PATIENCE
 
 SERVING = re.compile(
     r"Samovar is serving '(?P<name>.*)' on (?P<url>\S+) \((?P<server>\w+)(, \d workers)?; Ctrl-C stops\)"
@@ -65,7 +66,7 @@ class Served:
 def samovar(
     *arguments: str, folder: Path, env: Mapping[str, str | None] | None = None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``samovar`` to its end, at most 20 s."""
+    """Run ``samovar`` to its end, at most a minute."""
     merged = {**os.environ, **QUIET, **(env or {})}
     return subprocess.run(
         [sys.executable, "-m", "samovar", *arguments],
@@ -74,5 +75,5 @@ def samovar(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
     )

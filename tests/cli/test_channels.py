@@ -20,6 +20,7 @@ from ..services import REDIS
 from ..support.ports import free_port, release_port
 from ..support.process import Process
 from ..support.redis import RedisServer
+from ..support.until import PATIENCE
 from .helpers import QUIET, samovar
 
 PUBLISHED = re.compile(r"(\S+:\d+)  (\S+)\n")
@@ -98,7 +99,7 @@ def test_tail_follows_until_it_is_interrupted_and_tells_gaps(url: str, channel: 
     publish(tmp_path, url, channel, "live")
     process.wait_until(lambda: "live" in process.output(), what="message")
     process.popen.send_signal(signal.SIGINT)
-    assert process.popen.wait(10) == 0
+    assert process.popen.wait(PATIENCE) == 0
     first, gap, message = [json.loads(line) for line in process.output().splitlines() if line]
     assert (first["recovered"], gap["gap"]["reason"], message["data"]) == (False, "reset", "live")
 

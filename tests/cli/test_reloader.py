@@ -15,6 +15,7 @@ import pytest
 from samovar.core.cli import reloader
 from samovar.core.cli.reloader import StatPoller, Supervisor, is_watched
 
+from ..support.until import PATIENCE
 from .helpers import Served, samovar
 
 APP = """
@@ -80,7 +81,7 @@ def test_the_poller_leaves_virtual_environments_out(tmp_path: Path) -> None:
 
 
 def read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 
@@ -104,7 +105,7 @@ def test_a_change_restarts_the_app_at_the_same_address(tmp_path: Path, watcher: 
         assert served.wait(2) == url
         assert read(url) == "ANOTHER"
         served.process.signal(signal.SIGTERM)
-        assert served.process.wait(6) == 0
+        assert served.process.wait(PATIENCE) == 0
     finally:
         served.process.stop()
     assert "Traceback" not in served.process.output()
@@ -140,7 +141,7 @@ def test_a_ctrl_c_of_the_terminal_ends_both_processes(tmp_path: Path) -> None:
     try:
         url = served.wait()
         os.killpg(served.process.pid, signal.SIGINT)  # as a terminal does: to the supervisor and to its child
-        assert served.process.wait(6) == 0
+        assert served.process.wait(PATIENCE) == 0
         with pytest.raises(OSError):
             read(url)
     finally:
@@ -206,7 +207,7 @@ async def end():
     try:
         served.wait()
         served.process.signal(signal.SIGTERM)
-        assert served.process.wait(10) == 0
+        assert served.process.wait(PATIENCE) == 0
     finally:
         served.process.stop()
     assert "finally\nafter_serving" in served.process.output()

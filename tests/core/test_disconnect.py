@@ -52,7 +52,7 @@ class Desk:
             raise
 
     async def until_reached(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self.reached.wait()
 
 
@@ -389,7 +389,7 @@ async def test_both_at_once_are_the_servers(app: Samovar) -> None:
     task = asyncio.get_running_loop().create_task(app(wire.scope, wire.inbox.get, wire.send))
     await desk.until_reached()
     wire.disconnect()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while "cleaning up" not in desk.log:
             await asyncio.sleep(0)
     task.cancel()
@@ -485,7 +485,7 @@ async def test_a_server_that_repeats_itself_is_not_asked_for_ever(app: Samovar) 
         return {"type": "http.request", "body": b"", "more_body": False}
 
     wire = Wire(app)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await app(wire.scope, receive, wire.send)
     assert wire.body == b"done" and len(calls) <= 3
 
@@ -503,7 +503,7 @@ async def test_a_broken_receive_leaves_the_reader_its_own_error(app: Samovar) ->
         raise OSError("broken")
 
     wire = Wire(app, "POST")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await app(wire.scope, receive, wire.send)
     assert wire.body == b"done"
 

@@ -282,7 +282,7 @@ async def test_a_blocking_generator_is_closed_when_its_step_ends(app: Samovar) -
             try:
                 yield request.path
                 stuck.set()
-                gate.wait(5)
+                gate.wait(60)
                 yield "never sent"
             finally:
                 log.append("closed")

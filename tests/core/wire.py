@@ -52,13 +52,13 @@ class Wire:
 
     async def run(self) -> Wire:
         """Run the app to its end, five seconds at most."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self.app(self.scope, self.inbox.get, self.send)
         return self
 
     async def until_body(self, body: bytes) -> None:
         """Wait until *body* has been sent."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while self.body != body:
                 self.new.clear()
                 await self.new.wait()

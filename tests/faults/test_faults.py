@@ -42,7 +42,6 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Broker:
     return made
 
 
-@pytest.mark.limit(180)
 async def test_nothing_is_lost_in_silence_under_any_fault(broker: Broker, tmp_path: Path) -> None:
     alone = not broker.shared
     plan = Plan(
@@ -71,7 +70,6 @@ async def test_nothing_is_lost_in_silence_under_any_fault(broker: Broker, tmp_pa
     assert verdict.report.resumed["own True"] > len(faults)
 
 
-@pytest.mark.limit(120)
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 async def test_data_that_somebody_removes_from_a_durable_store_are_a_gap(
     broker: Broker, tmp_path: Path
@@ -84,7 +82,6 @@ async def test_data_that_somebody_removes_from_a_durable_store_are_a_gap(
     assert verdict.figures.gaps["reset"]["wipe"] > 0
 
 
-@pytest.mark.limit(120)
 @pytest.mark.parametrize("broker", ["local", "redis"], indirect=True)
 async def test_thousands_of_clients_that_come_back_at_once_read_history_once(
     broker: Broker, tmp_path: Path

@@ -264,7 +264,6 @@ async def test_no_memory_of_ids(mutated: bool, tmp_path: Path) -> None:
 # --- in the workers of a whole run ----------------------------------------------------------------------------------
 
 
-@pytest.mark.limit(120)
 @pytest.mark.parametrize("mutant", ["", "no incarnation"], ids=["twin", "mutant"])
 async def test_a_whole_run_finds_it_and_tells_how_it_came(
     mutant: str, tmp_path: Path, redis_here: None

@@ -131,7 +131,7 @@ async def test_a_websocket_works_behind_the_shipped_configuration(
     address = shipped.url.replace("http", "ws") + "/ws/tea"
     # The authority of Origin has to equal Host, so this also shows that Nginx passes the port on.
     async with connect(address, origin=shipped.url if origin == "same" else None) as socket:  # type: ignore[arg-type]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert json.loads(await socket.recv())["subscribed"] is True
             await publish(app, "tea", {"cup": 1})
             assert json.loads(await socket.recv())["data"] == {"cup": 1}

@@ -13,7 +13,7 @@ from ..services import ROOT
 from ..support.uv import uv
 from .conftest import Built
 
-pytestmark = pytest.mark.limit(120)  # seconds: builds run pip-like tools
+pytestmark = pytest.mark.limit(300)  # seconds: builds run pip-like tools
 
 
 def wheel_files(wheel: Path) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from ..support.server import AppServer
 from ..support.uv import environment, uv
 from .conftest import copy_tree
 
-pytestmark = pytest.mark.limit(120)  # seconds: environments are made
+pytestmark = pytest.mark.limit(300)  # seconds: environments are made
 
 TEN_LINES = """
 from samovar import Samovar, event_stream, hub

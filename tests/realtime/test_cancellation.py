@@ -93,7 +93,7 @@ async def cancelled_after(app: Samovar, steps: int, asgi: Message, peer: Peer) -
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.wait({task})
 
 
@@ -142,7 +142,7 @@ async def test_a_server_that_goes_at_any_step_ends_a_websocket_and_leaves_nothin
         for _ in range(steps):
             await asyncio.sleep(0)
         app.shutdown_event.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await task
     await in_order(app, at_rest)
     kinds = [message["type"] for message in peer.sent]

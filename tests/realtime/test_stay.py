@@ -45,7 +45,7 @@ def app() -> Samovar:
 
 async def settled(condition: Callable[[], bool]) -> None:
     """Let the loop go round until *condition* holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0)
 
@@ -252,7 +252,7 @@ async def test_a_peer_that_does_not_read_cannot_stay(app: Samovar, monkeypatch: 
             await asyncio.get_running_loop().create_future()
         await peer.send(message)
 
-    async with asyncio.timeout(10), Scope("server") as server:
+    async with asyncio.timeout(60), Scope("server") as server:
         call = server.start(app(scope("websocket", "/ws/tea", b"user=ann"), peer.receive, send))
         await settled(lambda: any('"subscribed"' in message.get("text", "") for message in peer.sent))
         await app.hub.publish("tea", 1)

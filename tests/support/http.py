@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import h11
 
-WAIT = 10.0  # seconds that any single read may take
+WAIT = 60.0  # seconds that any single read may take
 
 
 @dataclass(frozen=True, slots=True)

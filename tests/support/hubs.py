@@ -16,7 +16,7 @@ from .until import until
 async def up(url: str, **options: Any) -> AsyncIterator[Hub]:
     """A hub on *url* that is connected."""
     async with Hub(url, **{"linger": 0, **options}) as hub:
-        await until(lambda: hub.health.state is not State.DOWN, f"the connection ({hub.health})", timeout=10)
+        await until(lambda: hub.health.state is not State.DOWN, f"the connection ({hub.health})")
         yield hub
 
 

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 from ..services import ROOT
+from .until import PATIENCE
 
 INI = """
 [pytest]
@@ -27,5 +28,5 @@ def run_inner(folder: Path, body: str) -> tuple[int, str]:
     env = {
         name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")
     }  # else more is told
-    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE)
     return result.returncode, result.stdout + result.stderr

@@ -1,6 +1,6 @@
 """A hard time limit for every test: whatever hangs fails within it, and says where it hung.
 
-``@pytest.mark.limit(seconds)`` sets another limit than the default of 30 s; the limit is for set-up, call and
+``@pytest.mark.limit(seconds)`` sets another limit than the default of 180 s; the limit is for set-up, call and
 tear-down together. When it is over, the stacks of all threads and of all asyncio tasks go into the report and the test
 fails. That needs the main thread to run Python code now and then; where it does not (a C call that never returns),
 pytest's ``faulthandler_timeout`` of pyproject.toml ends the whole run with the stacks.
@@ -22,11 +22,11 @@ from typing import Any
 
 import pytest
 
-DEFAULT = 30.0  # seconds; the slowest ordinary test drives a browser and takes about five
+DEFAULT = 180.0  # seconds; above every single wait inside a test, which then says itself what did not come
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "limit(seconds): the time limit of this test, 30 s without it")
+    config.addinivalue_line("markers", "limit(seconds): the time limit of this test, 180 s without it")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..services import Found
 from .ports import free_port, release_port
 from .process import Process
+from .until import PATIENCE
 
 # One process in the foreground: nothing is left over when it is killed. Paths are relative to its folder (-p).
 OPTIONS = "daemon off; master_process off; pid nginx.pid; error_log stderr info;"
@@ -51,7 +52,7 @@ class Nginx:
         """
         command = self._command("-t", "-g", "pid nginx.pid;")
         result = subprocess.run(
-            command, env=dict(self.found.env) or None, capture_output=True, text=True, timeout=20
+            command, env=dict(self.found.env) or None, capture_output=True, text=True, timeout=PATIENCE
         )
         if result.returncode:
             raise RuntimeError(f"nginx refuses the configuration:\n{result.stderr}")

@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+from .until import PATIENCE
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 
@@ -88,7 +90,7 @@ class Process:
         """What it has printed so far."""
         return self.log.read_text(errors="replace")
 
-    def wait_until(self, ready: Callable[[], bool], *, what: str, timeout: float = 20.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], *, what: str, timeout: float = PATIENCE) -> None:
         """Wait until *ready()* is true, at most *timeout* seconds.
 
         Raises:
@@ -102,7 +104,7 @@ class Process:
                 raise NotReady(f"{self}: no {what} within {timeout} s; it printed:\n{self.output()[-4000:]}")
             time.sleep(0.02)
 
-    def wait_for_port(self, port: int, host: str = "127.0.0.1", *, timeout: float = 20.0) -> None:
+    def wait_for_port(self, port: int, host: str = "127.0.0.1", *, timeout: float = PATIENCE) -> None:
         """Wait until it accepts connections on *port*."""
         self.wait_until(lambda: accepts(host, port), what=f"listener on {host}:{port}", timeout=timeout)
 

@@ -16,6 +16,8 @@ from typing import Self, TypeVar, cast
 
 from samovar.tasks import Scope
 
+from .until import PATIENCE
+
 T = TypeVar("T")
 CHUNK = 65536
 
@@ -223,14 +225,14 @@ class ThreadProxy:
     def start(self) -> None:
         """Start the thread and listen."""
         self._thread.start()
-        if not self._started.wait(10) or self._error is not None:
+        if not self._started.wait(PATIENCE) or self._error is not None:
             raise RuntimeError("the proxy's thread did not start") from self._error
 
     def stop(self) -> None:
         """Reset what is open and end the thread; idempotent."""
         if self._thread.is_alive() and self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(10)
+            self._thread.join(PATIENCE)
 
     def __enter__(self) -> Self:
         self.start()
@@ -246,7 +248,7 @@ class ThreadProxy:
         async def inside() -> T:
             return call(proxy)
 
-        return asyncio.run_coroutine_threadsafe(inside(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(inside(), self._loop).result(PATIENCE)
 
     @property
     def port(self) -> int:

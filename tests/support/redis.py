@@ -16,6 +16,7 @@ import hiredis
 from ..services import Found
 from .ports import free_port, release_port
 from .process import NotReady, Process
+from .until import PATIENCE
 
 Keep: TypeAlias = Literal["nothing", "rdb", "aof"]
 KEEP: Mapping[Keep, Sequence[str]] = {
@@ -150,7 +151,7 @@ class RedisServer:
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    def call(self, *command: str | bytes | int, timeout: float = 5.0) -> Any:
+    def call(self, *command: str | bytes | int, timeout: float = PATIENCE) -> Any:
         """The reply to one command, on a connection of its own: this is what a test uses behind the backend's back.
 
         Raises:
@@ -183,7 +184,7 @@ class RedisServer:
         lines: list[str] = self.call("INFO", "everything").decode().splitlines()
         return next(line.partition(":")[2] for line in lines if line.startswith(f"{name}:"))
 
-    def wait_for(self, name: str, value: str, *, timeout: float = 10.0) -> None:
+    def wait_for(self, name: str, value: str, *, timeout: float = PATIENCE) -> None:
         """Wait until INFO says so."""
         end = time.monotonic() + timeout
         while self.info(name) != value:

@@ -17,6 +17,7 @@ import pytest
 from ..services import ROOT
 from .ports import free_port, release_port
 from .process import NotReady, Process, accepts
+from .until import PATIENCE
 
 LISTENER = """
 import signal, socket, sys, time
@@ -33,7 +34,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_until_dead(pid: int) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.01)
     assert not alive(pid)

@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator
 
 from samovar import Samovar, event_stream, hub, long_poll, request, websocket
 
+from .patience import be_patient
+
 app = Samovar("doors")
+be_patient()
 
 
 @app.get("/")

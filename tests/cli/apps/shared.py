@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from samovar import Response, Samovar, event_stream, hub, request, websocket
+from tests.cli.apps.patience import be_patient
 
 FLAGS = Path(os.environ.get("SHARED_FLAGS", "/nonexistent"))
 
@@ -18,6 +19,7 @@ def told_to(flag: str) -> bool:
 if told_to("fail import"):
     raise LookupError("no tea leaves")
 
+be_patient()
 app = Samovar("shared")
 app.config.from_prefixed_env()
 app.add_channel("news", public=True, history=5000)
