@@ -95,7 +95,7 @@ class Connections:
         self._users.setdefault(user, {})[connection] = None
         missed = self._heard_of - since
         if missed and any(number > since and kicked == user for number, kicked in self._recent):
-            connection.kicked()
+            self._send_away(connection)
         elif missed > len(self._recent) or since < self._doubt:
             connection.doubted()
 
@@ -146,4 +146,8 @@ class Connections:
             return
         self._note(user)
         for connection in tuple(self._users.get(user, ())):
-            connection.kicked()
+            self._send_away(connection)
+
+    def _send_away(self, connection: Connection) -> None:
+        self._channels.counters.kicked += 1
+        connection.kicked()

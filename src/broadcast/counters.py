@@ -29,6 +29,7 @@ class Counters:
         overflows: times a subscriber was over its bound, by policy.
         dropped: messages that went as the oldest of a queue, under ``drop_oldest`` or ``latest``.
         conflated: messages that went because a newer one of their key replaced them.
+        kicked: connections of this worker whose user was kicked.
     """
 
     published: int = 0
@@ -49,3 +50,4 @@ class Counters:
     dropped: int = 0
     conflated: int = 0
     healed: int = 0
+    kicked: int = 0

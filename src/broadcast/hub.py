@@ -724,9 +724,8 @@ class Hub:
     async def kick(self, user: str) -> None:
         """Send *user* away from every worker: the open connections of that name are closed.
 
-        Those are websockets and event streams that asked a rule or ``app.identify`` who they are. It is no ban: rules
-        are asked again when the client comes back, so take its rights first, then kick. A waiting long-poll ends by
-        itself; its next request asks the rules.
+        Those are websockets, event streams and waiting long-polls that asked a rule or ``app.identify`` who they are. It
+        is no ban: rules are asked again when the client comes back, so take its rights first, then kick.
 
         Raises:
             PublishError: the workers may not have heard it; kicking again does no harm.

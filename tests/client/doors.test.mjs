@@ -184,6 +184,25 @@ test("poll: messages, then the next request with their cursors", async () => {
   assert.equal(since(requests[3].url), "a=e:2,b=f:7");
 });
 
+test("poll: sent away while it waits, it closes for good with the server's word", async () => {
+  const { requests, time, a } = await line({ poll: "/poll" }, {}, { a: "e:0", b: "f:5" });
+  const json = { "Content-Type": "application/json" };
+  requests[0].answer(401, { code: 4401, reason: "signed out", retry: false }, json);
+  await time.pass(600);
+  assert.equal(requests.length, 1);
+  assert.deepEqual([a.status.state, a.status.reason], ["closed", "signed out"]);
+});
+
+test("poll: an error that is no word of the server's is told by its status", async () => {
+  const json = { "Content-Type": "application/json" };
+  for (const [body, headers] of [[{ reason: 5 }, json], [{ oops: 1 }, json], [undefined, json], [undefined, {}]]) {
+    const { requests, a } = await line({ poll: "/poll" }, {}, { a: "e:0", b: "f:5" });
+    requests[0].answer(403, body, headers);
+    await settle();
+    assert.deepEqual([a.status.state, a.status.reason], ["closed", "the server answered 403"]);
+  }
+});
+
 test("poll: gaps come before the messages behind them", async () => {
   const { requests, a } = await line({ poll: "/poll" }, {}, { a: "e:0", b: "f:0" });
   requests[0].answer(200, {

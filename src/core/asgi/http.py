@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ClientDisconnected
 
+from ..realtime.own import LAST_WORD, OwnStream, own_stream
 from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
 from ..utils import drive, finish_within, within
 from .watcher import Watcher
@@ -67,7 +68,7 @@ class HTTPHandler:
         app = self.app
         request = app.request_class(self.scope, self)
         context = app.request_context(request)
-        token = context.push()
+        token = context.enter()
         error: BaseException | None = None
         try:
             serving = self._serve(request)
@@ -157,9 +158,12 @@ class HTTPHandler:
     async def _respond(self, response: Response) -> None:
         data = response.buffered
         status = response.status_code
+        own: OwnStream | None = None
         try:
-            headers = response.raw_headers()
-        except UnicodeEncodeError as error:  # a header that HTTP cannot carry: an error like one of the view
+            headers = response.raw_headers()  # there are headers that HTTP cannot carry
+            if data is None:
+                own = await own_stream(self.app, response)
+        except Exception as error:  # an error like one of the view
             await response.close()
             response = await self.app.handle_exception(error)
             data, status, headers = response.buffered, response.status_code, response.raw_headers()
@@ -175,7 +179,7 @@ class HTTPHandler:
             await response.close()
             data = b""
         if data is None:
-            await self._stream(response, status, headers, timeout)
+            await self._stream(response, status, headers, timeout, own)
             return
         sending = self._send_whole(status, headers, data)
         if self._watcher is not None:
@@ -200,39 +204,59 @@ class HTTPHandler:
             self._log_dropped(f"the client took no data for {timeout} s")
 
     async def _stream(
-        self, response: Response, status: int, headers: RawHeaders, timeout: float | None
+        self,
+        response: Response,
+        status: int,
+        headers: RawHeaders,
+        timeout: float | None,
+        own: OwnStream | None,
     ) -> None:
-        """Send the pieces as they come; end when the client goes.
+        """Send the pieces as they come; end when the client goes, or is sent away.
 
         An error after the head cannot become a 500: it is logged and the answer left unfinished, so that the server
         drops the connection, which the client can tell from an end (RFC 9112, 8).
         """
         watcher = self._watcher = self._watcher or Watcher(self)
         try:
-            await watcher.run_stream(self._send_pieces(response, status, headers, timeout))
+            await watcher.run_stream(self._send_pieces(response, status, headers, timeout, own))
+            if own is not None and own.over and not self.gone:
+                await self._write_end(own.last_word, LAST_WORD)
         except WriteError as error:
             self._log_dropped(str(error))
         except Exception as error:
             if not self.gone:
                 await self.app.handle_stream_exception(error)
         finally:
+            if own is not None:
+                own.close()
             await response.close()
 
     async def _send_pieces(
-        self, response: Response, status: int, headers: RawHeaders, timeout: float | None
+        self,
+        response: Response,
+        status: int,
+        headers: RawHeaders,
+        timeout: float | None,
+        own: OwnStream | None,
     ) -> None:
+        watcher = self._watcher
+        assert watcher is not None
         await self._write({"type": "http.response.start", "status": status, "headers": headers}, timeout)
         # Some servers keep the head until the first body message (Hypercorn does).
         await self._write({"type": "http.response.body", "body": b"", "more_body": True}, timeout)
         async with response.response as pieces:
-            async for piece in pieces:
+            async for piece in pieces if own is None else own.watch(pieces, watcher.interrupt):
                 if self.gone:
                     return
                 if piece:
                     await self._write(
                         {"type": "http.response.body", "body": piece, "more_body": True}, timeout
                     )
-        await self._write({"type": "http.response.body", "body": b""}, timeout)
+        if own is None or not own.over:
+            await self._write_end(b"", timeout)
+
+    async def _write_end(self, data: bytes, timeout: float | None) -> None:
+        await self._write({"type": "http.response.body", "body": data}, timeout)
 
     async def _write(self, message: ASGIMessage, timeout: float | None) -> None:
         """Send one message.

@@ -79,7 +79,7 @@ class Watcher:
         return await self._run(drive(steps, waiting, self._at_wait))
 
     async def run_stream(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run *work*, which streams the response, until its end or the client's leaving."""
+        """Run *work*, which streams the response, until its end or an interruption: the client's leaving, as a rule."""
         self.streaming = True
         self.start()
         await self._run(work)
@@ -152,7 +152,7 @@ class Watcher:
             if self._readers:
                 handler.first_piece = message  # they raise ClientDisconnected
             else:
-                self._interrupt()
+                self.interrupt()
             return False
         if handler.body_read:
             return False  # a server that repeats itself will not tell us of the client's leaving either
@@ -165,7 +165,8 @@ class Watcher:
             self._wake_readers()
         return True
 
-    def _interrupt(self) -> None:
+    def interrupt(self) -> None:
+        """End the work where it waits, if it goes on."""
         if self._task is not None and not self._interrupted:
             self._interrupted = True
             self._task.cancel()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...broadcast import Gap, Member, Message, Position, Subscribed
+from .codes import CloseCode
 
 _string = json.encoder.encode_basestring_ascii
 _compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -101,6 +102,11 @@ def member_body(member: Member) -> dict[str, Any]:
     return {"id": member.id, "user": member.user, "info": member.info}
 
 
+def sent_away(code: CloseCode) -> str:
+    """The last word to a client that may not stay, as JSON text: ``{"code", "reason", "retry"}``."""
+    return _compact({"code": code.code, "reason": code.reason, "retry": code.retry})
+
+
 # --- server-sent events: WHATWG HTML, section 9.2 ---------------------------------------------------------------------
 
 
@@ -180,6 +186,11 @@ def sse_event(event: str, text: str, cursor: str) -> bytes:
     empty one would make the browser forget where it was."""
     tail = f"id: {cursor}\n\n" if cursor else "\n"
     return f"event: {event}\n{sse_lines('data', text)}{tail}".encode()
+
+
+def sse_closed(code: CloseCode) -> bytes:
+    """The last block of a stream whose client may not stay; an EventSource comes back all the same, and is asked."""
+    return sse_event("closed", sent_away(code), "")
 
 
 # --- polls ------------------------------------------------------------------------------------------------------------

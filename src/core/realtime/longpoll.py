@@ -19,8 +19,10 @@ from ..globals import current_app, request
 from ..wrappers import Response
 from . import frames
 from .access import Access
-from .entry import ask_all, check_names, read_cursor
+from .codes import CloseCode
+from .entry import ask_all, ask_rule, check_names, read_cursor
 from .identity import members_for
+from .stay import Stay
 
 MAX_MESSAGES = 500
 MAX_BYTES = 1024 * 1024
@@ -53,6 +55,9 @@ async def long_poll(
         envelope: send ``{"channel", "cursor", "id", "ts", "data"}``, or the payloads alone.
         authorize: ask the channels' rules; False where the route has decided itself.
 
+    While it waits, its client may be sent away: by ``hub.kick``, or by a rule that is asked again. Then it is answered
+    at once, with 401 or 403 and ``{"code", "reason", "retry"}``.
+
     Raises:
         BadRequest: a malformed ``since`` or channel name. Forbidden: a rule refused.
         ServiceUnavailable: the backend is away.
@@ -66,19 +71,31 @@ async def long_poll(
             "reverse reads the history of one channel: use it with timeout=0 and a single channel"
         )
     cursor = read_cursor(since, names)
-    access = await ask_all(names, authorize=authorize)
     wait = current_app.config["LONG_POLL_TIMEOUT"] if timeout is None else timeout
+    stay = Stay(current_app.hub)
+    ask = stay.ask if wait > 0 else ask_rule
+    access = await ask_all(names, ask, authorize=authorize)
+    answer: Answer | CloseCode
     try:
         if wait <= 0:
             answer = await _read_history(current_app.hub, names, cursor, last, limit, reverse, envelope)
         else:
             async with _Presence(names, access):
                 answer = await current_app.polls.wait(
-                    current_app.hub, names, cursor, last=last, timeout=wait, limit=limit, envelope=envelope
+                    current_app.hub,
+                    names,
+                    cursor,
+                    last=last,
+                    timeout=wait,
+                    limit=limit,
+                    envelope=envelope,
+                    stay=stay,
                 )
     except (BackendUnavailable, HubClosed) as error:
         raise ServiceUnavailable("the channels cannot be read at the moment: try again") from error
-    return _respond(answer, names)
+    finally:
+        stay.close()
+    return _respond(answer, names) if isinstance(answer, Answer) else _send_away(answer)
 
 
 @dataclass(slots=True)
@@ -227,8 +244,12 @@ class Polls:
         timeout: float,
         limit: int,
         envelope: bool,
-    ) -> Answer:
-        """What the poll has found; after *timeout* seconds, or when the server goes, what is known by then."""
+        stay: Stay,
+    ) -> Answer | CloseCode:
+        """What the poll has found; after *timeout* seconds, or when the server goes, what is known by then.
+
+        The code says why, when the client may not stay; nothing that was found is for it.
+        """
         key = (names, cursor is None, str(cursor or ""), last, limit, envelope)
         shared = self._shared.get(key)
         if shared is None:
@@ -239,7 +260,8 @@ class Polls:
         assert task is not None
         shared.waiting += 1
         try:
-            await asyncio.wait({task}, timeout=timeout)
+            if (end := await _stay_until(task, stay, timeout)) is not None:
+                return end
             if task.done() and not task.cancelled():
                 return task.result()
             return shared.answer.so_far(names, envelope)
@@ -262,6 +284,32 @@ class Polls:
     async def close(self) -> None:
         """Cancel what still waits; new polls are refused."""
         await self._scope.close()
+
+
+async def _stay_until(task: asyncio.Task[Answer], stay: Stay, timeout: float) -> CloseCode | None:
+    """Wait for *task*, at most *timeout* seconds; the code when the client may not stay so long."""
+    if not stay.watched:
+        await asyncio.wait({task}, timeout=timeout)
+        return None
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    bell = loop.create_future()
+
+    def ring() -> None:
+        if not bell.done():
+            bell.set_result(None)
+
+    stay.open(ring)
+    while True:
+        left = max(0.0, until - loop.time())
+        await asyncio.wait({task, bell}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        while stay.unsettled:
+            if (end := await stay.settle()) is not None:
+                return end
+        if task.done() or loop.time() >= until:
+            return None
+        if bell.done():
+            bell = loop.create_future()
 
 
 # --- reading history --------------------------------------------------------------------------------------------------
@@ -366,6 +414,16 @@ def _respond(answer: Answer, names: Sequence[str]) -> Response:
     if answer.body:
         return Response(answer.body, content_type="application/json", headers=headers)
     return Response(b"", status=204 if asked is None else 304, headers=headers)
+
+
+def _send_away(code: CloseCode) -> Response:
+    """The answer to a client that may not stay: as a close code says it, whose last digits are the status."""
+    return Response(
+        frames.sent_away(code),
+        status=code.code - 4000 if code.code >= 4000 else 500,
+        content_type="application/json",
+        headers={"Cache-Control": "private, no-store"},
+    )
 
 
 __all__ = ["Answer", "Polls", "SharedPoll", "long_poll"]

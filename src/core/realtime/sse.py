@@ -32,7 +32,7 @@ from ...tasks import Scope
 from ..ctx import required_context
 from ..globals import current_app
 from ..wrappers import Response
-from . import codes, frames
+from . import frames
 from .drain import ShutdownEvent
 from .entry import ask_all, check_names, read_cursor
 from .frames import ServerSentEvent
@@ -176,7 +176,7 @@ class ChannelStream:
                 events = await subscription.events(timeout=self._heartbeat)
                 if self._stay.unsettled:
                     if (end := await self._stay.settle()) is not None:
-                        yield _farewell(end)
+                        yield frames.sse_closed(end)
                         return
                     events = [event for event in events if event is not WAKE]
                     if not events:
@@ -223,12 +223,6 @@ def _wake(subscription: Subscription) -> None:
         return  # others stand there already
     except HubClosed:
         return  # the stream ends anyway
-
-
-def _farewell(code: codes.CloseCode) -> bytes:
-    """The last word of a stream whose client may not stay; it comes back, and is refused with a status or let in."""
-    data = {"code": code.code, "reason": code.reason, "retry": code.retry}
-    return ServerSentEvent(data, event="closed").encode()
 
 
 class SourceStream:

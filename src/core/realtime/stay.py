@@ -162,6 +162,11 @@ class Stay:
             self._wake()
 
     @property
+    def watched(self) -> bool:
+        """Something could end it."""
+        return bool(self._users or self._granted)
+
+    @property
     def unsettled(self) -> bool:
         """There is something for :meth:`settle`."""
         return self._kicked or bool(self._due)

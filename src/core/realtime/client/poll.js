@@ -43,6 +43,20 @@ function gapFrame({ channel, reason, after, until, count }) {
   return { channel, gap: { reason, after, until, count }, cursor: until ?? "" };
 }
 
+/** Why an answer brings nothing: in the server's own words where it sends the client away, else its status. */
+async function lastWord(response) {
+  const status = `the server answered ${response.status}`;
+  if (!response.headers.get("Content-Type")?.startsWith("application/json")) {
+    return status;
+  }
+  try {
+    const { reason } = await response.json();
+    return typeof reason === "string" && reason ? reason : status;
+  } catch {
+    return status;
+  }
+}
+
 class Poll {
   constructor(address, callbacks, env) {
     this.address = address;
@@ -124,7 +138,7 @@ class Poll {
       return body.more === true;
     }
     this.finish({
-      reason: `the server answered ${response.status}`,
+      reason: await lastWord(response),
       final: FINAL.has(response.status),
       retryAfter: retryAfter(response.headers.get("Retry-After"), this.env.clock.now()),
     });
