@@ -575,7 +575,10 @@ async def test_a_process_that_was_a_replica_in_between_does_not_vouch_for_what_i
     a, b = start_redis(name="a", options=options), start_redis(name="b", options=options)
     b.call("REPLICAOF", "127.0.0.1", a.port)
     b.wait_for("master_link_status", "up")
-    async with up(a.url("heartbeat=60&probe=600")) as sleeper:  # does not look by itself
+    async with (
+        up(a.url("heartbeat=60&probe=600")) as sleeper,  # does not look by itself
+        sleeper.subscribe("c") as asleep,
+    ):
         async with up(a.url()) as hub:
             await hub.publish("c", "kept")
             b.wait_for("master_repl_offset", a.info("master_repl_offset"))
@@ -586,9 +589,13 @@ async def test_a_process_that_was_a_replica_in_between_does_not_vouch_for_what_i
         a.call("REPLICAOF", "127.0.0.1", b.port)
         a.wait_for("master_link_status", "up")
         a.call("REPLICAOF", "NO", "ONE")
+        late = await sleeper.publish("c", "given a place that another had")
+        assert late.position is not None and str(late.position) < cursor
         async with up(a.url()) as hub:
             for n in range(5):
                 await hub.publish("c", f"new {n}")
+            before = ["kept", *(f"lost {n}" for n in range(3))]
+            assert await got(asleep, 10) == [*before, "!reset", *(f"new {n}" for n in range(5))]
             for one in (hub, sleeper):
                 async with one.subscribe("c", since=cursor) as messages:
                     assert messages.recovered["c"] is False

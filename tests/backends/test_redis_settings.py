@@ -6,13 +6,15 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from samovar.backends.redis import DurableRedisBackend, Options, RedisBackend
+from samovar.backends.redis import DurableRedisBackend, Options, RedisBackend, keeper
 from samovar.broadcast import Hub, Member, Retention, State, open_backend
+from samovar.broadcast.retry import delays
 from samovar.errors import BackendUnavailable, ConfigError, PublishRejected, PublishUnknown, UnknownBackend
 
 from ..services import ROOT
@@ -169,6 +171,33 @@ async def test_a_password_that_is_wrong_is_said_and_one_that_is_put_right_is_use
         await until(lambda: hub.health.state is State.UP, "the rotated password to work")
         await hub.publish("c", "x")
     assert not [r for r in caplog.records if "wr0ng" in r.getMessage() or "right" in r.getMessage()]
+
+
+async def test_a_password_that_changes_again_and_again_is_waited_for_as_if_it_were_the_first_time(
+    start_redis: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+
+    def counted(first: float = 0.05, *, most: float) -> Iterator[float]:
+        begun.append(most)
+        return delays(first, most)
+
+    monkeypatch.setattr(keeper, "delays", counted)
+    server = start_redis(options={"requirepass": "right"})
+    async with up(server.url(user=":right")) as hub:
+        for round in range(2, 4):
+            for password, state in (("wrong", State.DOWN), ("right", State.UP)):
+                server.set("requirepass", password)
+                server.options["requirepass"] = password
+                server.call("CLIENT", "KILL", "TYPE", "pubsub")
+                if state is State.DOWN:
+                    await reason(hub, "WRONGPASS")
+                await until(partial(is_in, hub, state), f"it to be {state.value}")
+            assert begun.count(keeper.LATEST_UNUSABLE) == round
+
+
+def is_in(hub: Hub, state: State) -> bool:
+    return hub.health.state is state
 
 
 def documented_rule() -> list[str]:
