@@ -1,9 +1,11 @@
 """What every test may use: real servers, a real browser, a proxy that breaks, an app in a process of its own.
 
 - ``browser``, ``page``: an async Playwright browser and a fresh page of it; an uncaught script error fails the test
-- ``nginx``: starts Nginx: ``nginx(config, port)`` or ``nginx.bare(app_port)``
+- ``nginx``: starts Nginx: ``nginx(config, port)`` or ``nginx.bare(app_port)``; ``module_nginx`` the same for a module
 - ``serve``: ``server = await serve("tests.nginx.app:app")`` has ``url``, ``port``, ``output()``, ``stop()``
+- ``module_serve``: ``server = module_serve("tests.nginx.app:app")``, for all tests of a module
 - ``start_redis``: ``server = start_redis()`` has ``url()``, ``kill()``, ``start()``, ``call("CONFIG", "SET", …)``
+- ``rabbitmq``: a RabbitMQ that all tests share, ``start_rabbitmq``: one of the test's own (tests/support/rabbitmq.py)
 - ``tcp_proxy``: ``proxy = await tcp_proxy(port)`` has ``port``, ``cut()``, ``refuse()``, ``stall()``, ``restore()``
 
 Every test has a time limit (``tests/support/limits.py``) and must leave nothing behind (``tests/support/leaks.py``).
@@ -20,9 +22,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .services import CHROMIUM, NGINX, REDIS, SERVICES, VALKEY, Found, Missing, Service
+from .services import CHROMIUM, NGINX, RABBITMQ, REDIS, SERVICES, VALKEY, Found, Missing, Service
+from .support.certificates import make_certificates
 from .support.nginx import Nginx, start_bare
 from .support.proxy import Proxy
+from .support.rabbitmq import RabbitServer
 from .support.redis import RedisServer
 from .support.server import AppServer
 from .support.until import PATIENCE
@@ -104,6 +108,13 @@ def nginx(nginx_program: Found, tmp_path: Path) -> Iterator[NginxStarter]:
         yield NginxStarter(nginx_program, tmp_path, stack)
 
 
+@pytest.fixture(scope="module")
+def module_nginx(nginx_program: Found, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxStarter]:
+    """Starts Nginx for all tests of a module."""
+    with ExitStack() as stack:
+        yield NginxStarter(nginx_program, tmp_path_factory.mktemp("nginx"), stack)
+
+
 @pytest.fixture(params=["redis", "valkey"])
 def redis_program(request: pytest.FixtureRequest) -> Found:
     """The Redis program of this machine, and then its Valkey: a test that uses it runs with both."""
@@ -117,6 +128,45 @@ def start_redis(redis_program: Found, tmp_path: Path) -> Iterator[Callable[..., 
 
         def start(*, name: str = "redis", **options: object) -> RedisServer:
             server = RedisServer(redis_program, tmp_path / name, **options)  # type: ignore[arg-type]  # checked there
+            stack.callback(server.close)
+            server.start()
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_program(request: pytest.FixtureRequest) -> Found:
+    """The RabbitMQ program of this machine."""
+    return need(RABBITMQ, request.config)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_of_session(
+    rabbitmq_program: Found, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RabbitServer]:
+    """One server, with a TLS listener; it may have been killed by the test before."""
+    certificates = make_certificates(tmp_path_factory.mktemp("tls"))
+    server = RabbitServer(rabbitmq_program, tmp_path_factory.mktemp("rabbitmq"), certificates=certificates)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def rabbitmq(rabbitmq_of_session: RabbitServer) -> RabbitServer:
+    """The session's server, running; see :mod:`tests.support.rabbitmq` for how to share it."""
+    if not rabbitmq_of_session.running:
+        rabbitmq_of_session.start()
+    return rabbitmq_of_session
+
+
+@pytest.fixture
+def start_rabbitmq(rabbitmq_program: Found, tmp_path: Path) -> Iterator[Callable[..., RabbitServer]]:
+    """Starts private servers; see :class:`tests.support.rabbitmq.RabbitServer` for the arguments."""
+    with ExitStack() as stack:
+
+        def start(*, name: str = "rabbitmq", **options: object) -> RabbitServer:
+            server = RabbitServer(rabbitmq_program, tmp_path / name, **options)  # type: ignore[arg-type]  # checked there
             stack.callback(server.close)
             server.start()
             return server
@@ -175,6 +225,20 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Awaitable[AppServer]]]:
             server = AppServer(app, folder=tmp_path, **options)  # type: ignore[arg-type]  # checked there
             stack.callback(server.stop)
             await asyncio.to_thread(server.wait)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., AppServer]]:
+    """Runs an app in a process of its own for all tests of a module; they must not see what others left in it."""
+    with ExitStack() as stack:
+
+        def start(app: str, **options: object) -> AppServer:
+            server = AppServer(app, folder=tmp_path_factory.mktemp("served"), **options)  # type: ignore[arg-type]  # checked there
+            stack.callback(server.stop)
+            server.wait()
             return server
 
         yield start

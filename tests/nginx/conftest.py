@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,23 +31,29 @@ def shipped_config(port: int, app_port: int) -> str:
     return text
 
 
-@pytest.fixture
-async def app(serve: Callable[..., Awaitable[AppServer]]) -> AppServer:
+@pytest.fixture(scope="module")
+def app(module_serve: Callable[..., AppServer]) -> AppServer:
     """The app of these tests, served by ``samovar run``."""
-    return await serve("tests.nginx.app:app")
+    return module_serve("tests.nginx.app:app")
 
 
-@pytest.fixture
-def bare(nginx: NginxStarter, app: AppServer) -> Nginx:
+@pytest.fixture(scope="module")
+def bare(module_nginx: NginxStarter, app: AppServer) -> Nginx:
     """Nginx with a bare ``proxy_pass`` to the app."""
-    return nginx.bare(app.port)
+    return module_nginx.bare(app.port)
 
 
-@pytest.fixture
-def shipped(nginx: NginxStarter, app: AppServer) -> Nginx:
+@pytest.fixture(scope="module")
+def shipped(module_nginx: NginxStarter, app: AppServer) -> Nginx:
     """Nginx with deploy/nginx.conf in front of the app."""
     port = free_port()
-    return nginx(shipped_config(port, app.port), port)
+    return module_nginx(shipped_config(port, app.port), port)
+
+
+@pytest.fixture
+def tea(request: pytest.FixtureRequest) -> str:
+    """A channel of the test's own: the app is shared."""
+    return re.sub(r"[^A-Za-z0-9]", ".", request.node.name)
 
 
 @pytest.fixture(params=["bare", "shipped"])
