@@ -36,6 +36,14 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise RuntimeError(f"no free port between {FIRST} and {LAST} on {host} in a thousand tries")
 
 
+def claim_port(port: int) -> bool:
+    """Claim this very *port*, whoever listens on it; False when somebody, or this process, has claimed it."""
+    if port in _locks or (lock := _claim(port)) is None:
+        return False
+    _locks[port] = lock
+    return True
+
+
 def release_port(port: int) -> None:
     """Give *port* back; a port that was never claimed is nobody's concern."""
     if (lock := _locks.pop(port, None)) is not None:
