@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from samovar import Samovar, event_stream, hub, request, send_from_directory, websocket
+from samovar import Samovar, event_stream, hub, long_poll, request, send_from_directory, websocket
 from samovar.core.realtime.client import client_path
 
 app = Samovar(__name__)
@@ -39,6 +39,11 @@ async def events() -> Any:
     return await event_stream("news")
 
 
+@app.get("/answers")
+async def poll() -> Any:
+    return await long_poll("news")
+
+
 @app.post("/kick")
 async def kick() -> tuple[str, int]:
     await hub.kick("ann")
@@ -53,7 +58,7 @@ async def change() -> tuple[str, int]:
 
 @app.get("/<door>")
 async def page(door: str) -> str:
-    url = {"websocket": "/ws", "sse": "/events"}[door]
+    url = {"websocket": "/ws", "sse": "/events", "poll": "/answers"}[door]
     return f"""<!doctype html><script type="module">
       import {{ connect }} from "/client/index.js";
       globalThis.seen = [];

@@ -23,7 +23,7 @@ async def open_line(page: Page, serve: Callable[..., Awaitable[AppServer]], door
     await page.wait_for_function(REACHED, arg="live")
 
 
-@DOORS
+@pytest.mark.parametrize("door", ["websocket", "sse", "poll"])
 async def test_a_kick_ends_the_line_for_good(
     door: str, page: Page, serve: Callable[..., Awaitable[AppServer]]
 ) -> None:

@@ -1,5 +1,6 @@
 """An app for tests through real servers: every door on one channel, and a look at what is left open."""
 
+import asyncio
 from typing import Any
 
 from samovar import Samovar, current_app, event_stream, hub, long_poll, request, websocket
@@ -20,7 +21,12 @@ async def publish(count: int, size: int) -> tuple[str, int]:
 async def still_open() -> dict[str, Any]:
     stats = current_app.hub.stats()
     present = [member.id for member in await hub.presence("tea")]
-    return {"subscriptions": stats["subscriptions"], "queued": stats["queued"], "present": len(present)}
+    return {
+        "subscriptions": stats["subscriptions"],
+        "queued": stats["queued"],
+        "present": len(present),
+        "connections": len(current_app.hub.connections),
+    }
 
 
 @app.get("/events")
@@ -31,6 +37,26 @@ async def events() -> Any:
 @app.get("/poll")
 async def poll() -> Any:
     return await long_poll("tea", timeout=float(request.args.get("wait", 5)))
+
+
+@app.identify
+async def who() -> str | None:
+    return (request or websocket).args.get("user")
+
+
+@app.post("/kick/<user>")
+async def kick(user: str) -> tuple[str, int]:
+    await hub.kick(user)
+    return "", 204
+
+
+@app.get("/own")
+async def own() -> Any:
+    async def ticks() -> Any:
+        yield "tick"
+        await asyncio.get_running_loop().create_future()
+
+    return await event_stream(ticks())
 
 
 @app.websocket("/ws")

@@ -10,8 +10,8 @@ import pytest
 
 from samovar import Access, Response, Samovar, ServerSentEvent, event_stream, long_poll, request
 from samovar.core.realtime import own
-from samovar.tasks import Scope
 from samovar.core.testing import HTTPDisconnectError
+from samovar.tasks import Scope
 
 from ..core.wire import Wire
 from .test_stay import guard, settled

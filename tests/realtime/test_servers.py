@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,9 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from samovar.tasks import Scope
 
 from ..support.server import AppServer
-from ..support.until import until_async
-
-Serve = Callable[..., Awaitable[AppServer]]
+from ..support.until import PATIENCE, until_async
 
 QUICK = {
     "SAMOVAR_WEBSOCKET_WRITE_TIMEOUT": "1",
@@ -27,15 +25,16 @@ QUICK = {
 }
 
 
-@pytest.fixture(params=["hypercorn", "uvicorn"])
-async def server(request: pytest.FixtureRequest, serve: Serve) -> AppServer:
-    return await serve("tests.realtime.served:app", arguments=["--server", request.param], env=QUICK)
+@pytest.fixture(scope="module", params=["hypercorn", "uvicorn"])
+def server(request: pytest.FixtureRequest, module_serve: Callable[..., AppServer]) -> AppServer:
+    """Shared by the tests, each of which waits until nobody is left."""
+    return module_serve("tests.realtime.served:app", arguments=["--server", request.param], env=QUICK)
 
 
 async def call(server: AppServer, path: str, method: str = "GET") -> Any:
     def ask() -> Any:
         asked = urllib.request.Request(server.url + path, method=method)
-        with urllib.request.urlopen(asked, timeout=30) as response:
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as response:
             return json.loads(response.read() or b"null")
 
     return await asyncio.to_thread(ask)
@@ -175,3 +174,28 @@ async def test_a_healed_websocket_gets_everything_in_order(server: AppServer) ->
                     await asyncio.sleep(0.05)
         await publishing
     assert received == list(range(1500))
+    await nobody_is_left(server)
+
+
+async def test_a_kick_ends_an_own_stream_and_a_waiting_poll_on_the_wire(server: AppServer) -> None:
+    cursor = (await call(server, "/poll"))["cursor"]
+    stream, streaming = await asyncio.open_connection("127.0.0.1", server.port)
+    poll, polling = await asyncio.open_connection("127.0.0.1", server.port)
+    host = f"Host: 127.0.0.1:{server.port}\r\nConnection: close\r\n\r\n"
+    streaming.write(f"GET /own?user=ann HTTP/1.1\r\n{host}".encode())
+    polling.write(f"GET /poll?user=ann&wait=600&since={cursor} HTTP/1.1\r\n{host}".encode())
+    async with asyncio.timeout(60):
+        await stream.readuntil(b"data: tick\n\n")
+
+        async def both() -> bool:
+            return bool((await call(server, "/open"))["connections"] == 2)
+
+        await until_async(both, "the stream and the poll to wait")
+        await call(server, "/kick/ann", "POST")
+        word = b'{"code":4401,"reason":"signed out","retry":false}'
+        assert b"event: closed\ndata: " + word in await stream.read()
+        answer = await poll.read()
+    assert answer.startswith(b"HTTP/1.1 401 ") and answer.endswith(word)
+    streaming.close()
+    polling.close()
+    await nobody_is_left(server)
