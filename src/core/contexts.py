@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..errors import ContextError
@@ -20,8 +20,9 @@ from .signals import (
     websocket_tearing_down,
 )
 from .templating import DispatchingLoader, Environment
-from .typing import AnyCallable, F
+from .typing import AnyCallable, ExceptionInfo, F
 from .urls import Urls
+from .utils import exc_info_of
 from .wrappers.request import Request
 from .wrappers.websocket import Websocket
 
@@ -166,6 +167,15 @@ class Contexts(Urls):
         opened = interface.open_session_nowait(self._whole, connection)
         return interface.make_null_session(self._whole) if opened is None else opened
 
+    _torn_down_always = False
+    """A subclass has teardown steps of its own, which run for every request."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._torn_down_always = any(
+            getattr(cls, name) is not getattr(Contexts, name) for name in _TEARDOWN_STEPS
+        )
+
     def context_has_exit_work(self, context: Context) -> bool:
         """:meth:`tear_down` has something to do for this request."""
         route = context.route
@@ -177,6 +187,7 @@ class Contexts(Urls):
             or request_tearing_down.receivers
             or appcontext_tearing_down.receivers
             or appcontext_popped.receivers
+            or self._torn_down_always
         )
 
     async def tear_down(self, context: Context, error: BaseException | None = None) -> None:
@@ -184,72 +195,64 @@ class Contexts(Urls):
 
         Errors are logged; where exceptions propagate, the first is raised in the end.
         """
+        if error is not None and self.should_ignore_error(error):
+            error = None
         errors: list[Exception] = []
         if context.request is not None:
-            await self._each(errors, [context.request.close])
-            await self.do_teardown_request(error, context, errors)
+            await _attempt(errors, self.do_teardown_request, error, context)
+            await _attempt(errors, context.request.close)
         elif context.websocket is not None:
-            await self.do_teardown_websocket(error, context, errors)
-        await self.do_teardown_appcontext(error, errors)
+            await _attempt(errors, self.do_teardown_websocket, error, context)
+        await _attempt(errors, self.do_teardown_appcontext, error)
         if appcontext_popped.receivers:
             await send(appcontext_popped, self)
         for failure in errors:
-            self.log_exception(failure)
+            self.log_exception(exc_info_of(failure))
         if errors and self.propagates_exceptions:
             raise errors[0]
 
-    async def _each(
-        self, errors: list[Exception], functions: Iterable[Callable[..., Any]], *args: Any
-    ) -> None:
-        for func in functions:
-            try:
-                await func(*args)
-            except Exception as error:  # the others must run too; tear_down reports it
-                errors.append(error)
-
     async def do_teardown_request(
-        self,
-        error: BaseException | None = None,
-        context: Context | None = None,
-        errors: list[Exception] | None = None,
+        self, exc: BaseException | None, request_context: Context | None = None
     ) -> None:
-        """Run the functions of ``teardown_request``, the last registered first."""
-        context = context or required_context()
-        failed = [] if errors is None else errors
+        """Run the functions of ``teardown_request``, the last registered first, whichever of them raise.
+
+        Args:
+            exc: what nobody handled, None when all went well.
+            request_context: the current one unless given.
+
+        Raises:
+            Exception: what one of them raised; several are one :class:`ExceptionGroup`.
+        """
+        context = request_context or required_context()
+        errors: list[Exception] = []
         if context.route is not None:
-            await self._each(failed, context.route.teardown, error)
+            for func in context.route.teardown:
+                await _attempt(errors, func, exc)
         if request_tearing_down.receivers:
-            await send(request_tearing_down, self, exc=error)
-        if errors is None and failed:
-            raise failed[0]
+            await send(request_tearing_down, self, exc=exc)
+        _raise_all(errors)
 
     async def do_teardown_websocket(
-        self,
-        error: BaseException | None = None,
-        context: Context | None = None,
-        errors: list[Exception] | None = None,
+        self, exc: BaseException | None, websocket_context: Context | None = None
     ) -> None:
-        """Run the functions of ``teardown_websocket``, the last registered first."""
-        context = context or required_context()
-        failed = [] if errors is None else errors
+        """Run the functions of ``teardown_websocket``, as :meth:`do_teardown_request` does its own."""
+        context = websocket_context or required_context()
+        errors: list[Exception] = []
         if context.route is not None:
-            await self._each(failed, context.route.teardown_websocket, error)
+            for func in context.route.teardown_websocket:
+                await _attempt(errors, func, exc)
         if websocket_tearing_down.receivers:
-            await send(websocket_tearing_down, self, exc=error)
-        if errors is None and failed:
-            raise failed[0]
+            await send(websocket_tearing_down, self, exc=exc)
+        _raise_all(errors)
 
-    async def do_teardown_appcontext(
-        self, error: BaseException | None = None, errors: list[Exception] | None = None
-    ) -> None:
-        """Run the functions of ``teardown_appcontext``, the last registered first."""
-        failed = [] if errors is None else errors
-        functions = [self.ensure_async(func) for func in reversed(self.teardown_appcontext_funcs)]
-        await self._each(failed, functions, error)
+    async def do_teardown_appcontext(self, exc: BaseException | None) -> None:
+        """Run the functions of ``teardown_appcontext``, as :meth:`do_teardown_request` does its own."""
+        errors: list[Exception] = []
+        for func in reversed(self.teardown_appcontext_funcs):
+            await _attempt(errors, self.ensure_async(func), exc)
         if appcontext_tearing_down.receivers:
-            await send(appcontext_tearing_down, self, exc=error)
-        if errors is None and failed:
-            raise failed[0]
+            await send(appcontext_tearing_down, self, exc=exc)
+        _raise_all(errors)
 
     # --- errors ---------------------------------------------------------------------------------------------
 
@@ -259,9 +262,13 @@ class Contexts(Urls):
         value = self.config["PROPAGATE_EXCEPTIONS"]
         return bool(self.testing if value is None else value)
 
-    def log_exception(self, error: BaseException) -> None:
-        """Log an exception with its traceback and the request it happened in."""
-        self.logger.error("exception%s", self._whereabouts(), exc_info=error)
+    def log_exception(self, exception_info: ExceptionInfo | BaseException) -> None:
+        """Log an exception with its traceback and the request it happened in; override it to send it elsewhere too.
+
+        Args:
+            exception_info: as ``sys.exc_info()`` gives it; the exception itself will do.
+        """
+        self.logger.error("exception%s", self._whereabouts(), exc_info=exception_info)
 
     def _whereabouts(self) -> str:
         """Where the current context is, for a log: `` in GET '/path'``; empty where nothing is known."""
@@ -275,5 +282,34 @@ class Contexts(Urls):
         return f" in {context.errand}" if context.errand else ""
 
     def should_ignore_error(self, error: BaseException | None) -> bool:
-        """Kept for Flask's sake; teardown does not ask it."""
+        """Tell whether teardown functions are told nothing of *error*; never, unless overridden."""
         return False
+
+
+_TEARDOWN_STEPS = (
+    "do_teardown_request",
+    "do_teardown_websocket",
+    "do_teardown_appcontext",
+    "should_ignore_error",
+)
+
+
+class _Several(ExceptionGroup[Exception]):
+    """What several teardown functions raised; :meth:`Contexts.tear_down` takes it apart again."""
+
+
+async def _attempt(errors: list[Exception], func: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Await *func*; what it raises is added to *errors*, since the others must run too."""
+    try:
+        await func(*args)
+    except _Several as several:
+        errors.extend(several.exceptions)
+    except Exception as error:
+        errors.append(error)
+
+
+def _raise_all(errors: list[Exception]) -> None:
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise _Several("teardown functions failed", errors)

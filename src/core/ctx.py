@@ -6,6 +6,7 @@ It lives as long as the answer does: a streamed body runs under it, and teardown
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -83,7 +84,7 @@ class Context:
         "_cursors",
         "_g",
         "_session",
-        "_token",
+        "_tokens",
         "after",
         "app",
         "errand",
@@ -107,7 +108,7 @@ class Context:
         self._session: Any = None
         self._adapter: MapAdapter | None = None
         self._cursors: dict[str, str] | None = None
-        self._token: Token[Context] | None = None
+        self._tokens: list[Token[Context]] | None = None
 
     @property
     def g(self) -> Any:
@@ -125,6 +126,11 @@ class Context:
     def connection(self) -> BaseRequestWebsocket | None:
         """The request or the websocket, None in a bare app context."""
         return self.request if self.request is not None else self.websocket
+
+    @property
+    def request_websocket(self) -> BaseRequestWebsocket | None:
+        """Quart's name of :attr:`connection`."""
+        return self.connection
 
     @property
     def session(self) -> SessionMixin:
@@ -175,8 +181,11 @@ class Context:
             self.after = []
         self.after.append(func)
 
-    def push(self) -> Token[Context]:
-        """Make this the current context and find its route; the token takes it back by :meth:`leave`."""
+    def enter(self) -> Token[Context]:
+        """Make this the current context and find its route; the token takes it back by :meth:`leave`.
+
+        The app's own road: nothing is set up that waits, nothing torn down. :meth:`push` is for everybody else.
+        """
         token = _current.set(self)
         if self.request is not None or self.websocket is not None:
             self.app.match_request(self)
@@ -186,23 +195,71 @@ class Context:
         """Make the context before this one the current one again."""
         _current.reset(token)
 
+    async def push(self) -> None:
+        """Enter this context by hand; each needs its :meth:`pop`, in the same task. ``async with`` does both."""
+        token = self.enter()
+        if self._tokens is None:
+            self._tokens = []
+        self._tokens.append(token)
+        if len(self._tokens) == 1:
+            try:
+                await self.app.context_entered(self)
+            except BaseException:
+                self.leave(self._tokens.pop())
+                raise
+
+    async def pop(self, exc: BaseException | None = _MISSING) -> None:
+        """Leave this context, which was pushed; the last time its teardown functions run.
+
+        Args:
+            exc: what they are told; the exception that is being handled unless given.
+
+        Raises:
+            RuntimeError: it was not pushed, or another one was pushed since and is still there.
+        """
+        if not self._tokens or _current.get(None) is not self:
+            raise RuntimeError(
+                f"{self!r} is not the current context: a context is popped once for each push, innermost first"
+            )
+        try:
+            if len(self._tokens) == 1:
+                error = sys.exc_info()[1] if exc is _MISSING else exc
+                await self.app.tear_down(self, error if error is not None else self.error)
+        finally:
+            self.leave(self._tokens.pop())
+
+    @property
+    def pushed(self) -> bool:
+        """It was entered by hand."""
+        return bool(self._tokens)
+
+    def copy(self) -> Context:
+        """Another context of the same request or websocket, with the same ``g`` and session, for another task."""
+        twin = type(self)(self.app, self.request, self.websocket)
+        twin.route, twin._adapter, twin.flashes = self.route, self._adapter, self.flashes
+        twin._g, twin._session, twin._cursors = self.g, self._session, self._cursors
+        return twin
+
+    def match_request(self) -> None:
+        """Find the route of the request or websocket again, after its path or method was changed."""
+        self.app.match_request(self)
+
     async def __aenter__(self) -> Self:
-        self._token = self.push()
-        await self.app.context_entered(self)
+        await self.push()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token, self._token = self._token, None
-        assert token is not None, "a context is left once for each time it was entered"
-        try:
-            await self.app.tear_down(self, error if error is not None else self.error)
-        finally:
-            self.leave(token)
+        await self.pop(error)
 
     def __repr__(self) -> str:
         return f"<Context of {self.app.name!r} {self.connection or 'app'}>"
+
+
+# One class has the three roles that Quart gives three; so has Flask from 3.2 on.
+AppContext = RequestContext = WebsocketContext = Context
+_AppCtxGlobals = AppGlobals
 
 
 def current_context() -> Context | None:
@@ -260,31 +317,28 @@ def after_this_websocket(func: Callable[..., Any]) -> Callable[..., Any]:
     return func
 
 
-def _carrying(func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _carrying(func: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
     context = required_context("copying the context")
+    call = context.app.ensure_async(func)
 
     @functools.wraps(func)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
         token = _current.set(context)
         try:
-            return await func(*args, **kwargs)
+            return await call(*args, **kwargs)
         finally:
             _current.reset(token)
 
     return wrapper
 
 
-def copy_current_app_context(
-    func: Callable[..., Coroutine[Any, Any, Any]],
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """*func*, run under the context that is current now, whichever is when it is called."""
+def copy_current_app_context(func: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """*func*, run under the context that is current now, whichever is when it is called; a plain one in a thread."""
     return _carrying(func)
 
 
-def copy_current_request_context(
-    func: Callable[..., Coroutine[Any, Any, Any]],
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """*func*, run under the request's context that is current now.
+def copy_current_request_context(func: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """*func*, run under the request's context that is current now; a plain one in a thread.
 
     Raises:
         ContextError: no request is being handled.
@@ -294,10 +348,8 @@ def copy_current_request_context(
     return _carrying(func)
 
 
-def copy_current_websocket_context(
-    func: Callable[..., Coroutine[Any, Any, Any]],
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """*func*, run under the websocket's context that is current now.
+def copy_current_websocket_context(func: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """*func*, run under the websocket's context that is current now; a plain one in a thread.
 
     Raises:
         ContextError: no websocket is being handled.
@@ -308,8 +360,11 @@ def copy_current_websocket_context(
 
 
 __all__ = [
+    "AppContext",
     "AppGlobals",
     "Context",
+    "RequestContext",
+    "WebsocketContext",
     "after_this_request",
     "after_this_websocket",
     "copy_current_app_context",

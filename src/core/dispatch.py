@@ -50,6 +50,7 @@ from .signals import (
     websocket_started,
 )
 from .typing import ResponseReturnValue
+from .utils import exc_info_of
 from .wrappers.base import BaseRequestWebsocket
 from .wrappers.request import Request
 from .wrappers.response import Response
@@ -73,14 +74,17 @@ class Dispatch(Contexts):
     # --- a request, step by step ----------------------------------------------------------------------------
 
     async def handle_request(self, request: Request) -> Response:
-        """Answer *request*, whose context is current; exceptions become responses."""
+        """Answer *request* in its context; exceptions become responses."""
         self._got_first_request = True
+        context = _current.get(None)
+        if context is None or context.request is not request:  # called by hand
+            async with self.request_context(request):
+                return await Dispatch.handle_request(self, request)  # an override has had its turn
         try:
-            context = _current.get()
             if (
                 appcontext_pushed.receivers
                 or type(self.session_interface) is not SecureCookieSessionInterface
-            ):
+            ) and not context.pushed:
                 await self.context_entered(context)
             return await self.full_dispatch_request(context)
         except Exception as error:
@@ -215,7 +219,7 @@ class Dispatch(Contexts):
             if not from_error_handler:
                 raise
             if not _is_again(error, (context or required_context()).error):
-                self.log_exception(error)
+                self.log_exception(exc_info_of(error))
         return response
 
     async def _told_to_come_back(self, response: Response, context: Context) -> Response:
@@ -273,7 +277,7 @@ class Dispatch(Contexts):
             return True
         trap = self.config["TRAP_BAD_REQUEST_ERRORS"]
         if trap is None and self.debug and isinstance(error, BadRequestKeyError):
-            return False
+            return True
         return bool(trap) and isinstance(error, BadRequest)
 
     async def handle_http_exception(self, error: HTTPException) -> Any:
@@ -309,11 +313,11 @@ class Dispatch(Contexts):
             await send(got_request_exception, self, exception=error)
         if self.propagates_exceptions:
             raise error
-        self.log_exception(error)
+        self.log_exception(exc_info_of(error))
         try:
             return await self.finalize_request(await self._server_error(error), from_error_handler=True)
         except Exception as second:  # in the handler of 500s itself: there must be an answer all the same
-            self.log_exception(second)
+            self.log_exception(exc_info_of(second))
             return await self.make_response(InternalServerError())
 
     async def _server_error(self, error: Exception) -> Any:
@@ -341,7 +345,7 @@ class Dispatch(Contexts):
             await send(got_request_exception, self, exception=error)
         if self.propagates_exceptions:
             raise error
-        self.log_exception(error)
+        self.log_exception(exc_info_of(error))
 
     # --- a websocket, step by step --------------------------------------------------------------------------
 
@@ -349,7 +353,7 @@ class Dispatch(Contexts):
         """Run *websocket*'s handler in its context; a response means that it is refused."""
         self._got_first_request = True
         context = self.websocket_context(websocket)
-        token = context.push()
+        token = context.enter()
         error: BaseException | None = None
         try:
             try:
@@ -422,7 +426,7 @@ class Dispatch(Contexts):
             if not from_error_handler:
                 raise
             if not _is_again(error, (context or required_context()).error):
-                self.log_exception(error)
+                self.log_exception(exc_info_of(error))
         return response
 
     async def postprocess_websocket(
@@ -454,7 +458,7 @@ class Dispatch(Contexts):
             await send(got_websocket_exception, self, exception=error)
         if self.propagates_exceptions:
             raise error
-        self.log_exception(error)
+        self.log_exception(exc_info_of(error))
         return await self.finalize_websocket(await self._server_error(error), from_error_handler=True)
 
 

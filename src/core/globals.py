@@ -244,6 +244,35 @@ class _AppProxy(_Proxy):
     _help = "call it while a request is handled, or inside 'async with app.app_context():'"
 
 
+class _ContextProxy(_Proxy):
+    """The context itself, for extensions that keep something on it."""
+
+    __slots__ = ()
+    _slot = "app_ctx"
+    _help = _AppProxy._help
+
+    def _of(self, context: Context) -> Any:
+        return context
+
+
+class _RequestContextProxy(_ContextProxy):
+    __slots__ = ()
+    _slot = "request_ctx"
+    _help = _Proxy._help
+
+    def _of(self, context: Context) -> Any:
+        return None if context.request is None else context
+
+
+class _WebsocketContextProxy(_ContextProxy):
+    __slots__ = ()
+    _slot = "websocket_ctx"
+    _help = _WebsocketProxy._help
+
+    def _of(self, context: Context) -> Any:
+        return None if context.websocket is None else context
+
+
 class _HubProxy(_Proxy):
     __slots__ = ()
     _slot = "hub"
@@ -289,5 +318,19 @@ session = cast("SessionMixin", _SessionProxy())
 g = cast("AppGlobals", _GlobalsProxy())
 current_app = cast("Samovar", _AppProxy())
 hub = cast("Hub", _HubProxy())
+app_ctx = cast("Context", _ContextProxy())
+request_ctx = cast("Context", _RequestContextProxy())
+websocket_ctx = cast("Context", _WebsocketContextProxy())
 
-__all__ = ["current_app", "current_context", "g", "hub", "request", "session", "websocket"]
+__all__ = [
+    "app_ctx",
+    "current_app",
+    "current_context",
+    "g",
+    "hub",
+    "request",
+    "request_ctx",
+    "session",
+    "websocket",
+    "websocket_ctx",
+]

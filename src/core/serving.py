@@ -10,6 +10,7 @@ from ..tasks import Scope as TaskScope
 from .dispatch import Dispatch
 from .signals import got_background_exception, got_serving_exception, send
 from .typing import AnyCallable
+from .utils import exc_info_of
 
 SOON = 0.1  # seconds in which a background task that watches app.shutdown_event has ended: nobody needs to hear of it
 
@@ -95,9 +96,9 @@ class Serving(Dispatch):
             await send(got_serving_exception, self, exception=error)
         context = self.app_context()
         context.errand = errand
-        token = context.push()  # for the log's sake alone: nothing is set up or torn down
+        token = context.enter()  # for the log's sake alone: nothing is set up or torn down
         try:
-            self.log_exception(error)
+            self.log_exception(exc_info_of(error))
         finally:
             context.leave(token)
 
@@ -133,7 +134,7 @@ class Serving(Dispatch):
         """Log an exception of a background task, and send the signal."""
         if got_background_exception.receivers:
             await send(got_background_exception, self, exception=error)
-        self.log_exception(error)
+        self.log_exception(exc_info_of(error))
 
 
 def _check_function(func: Any) -> None:

@@ -14,6 +14,7 @@ from collections.abc import (
     MutableMapping,
     Sequence,
 )
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, Union
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class ASGIConnection(Protocol):
 
 
 FilePath: TypeAlias = str | os.PathLike[str]
+ExceptionInfo: TypeAlias = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
 
 # what a view may return
 ResponseValue: TypeAlias = Union[
@@ -90,6 +94,7 @@ __all__ = [
     "AsyncIterator",
     "BeforeRequestCallable",
     "ErrorHandlerCallable",
+    "ExceptionInfo",
     "FilePath",
     "HeadersValue",
     "LifespanCallable",

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
-from types import coroutine
+from types import TracebackType, coroutine
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -219,6 +219,11 @@ def in_seconds(value: timedelta | float | None) -> int | None:
     if isinstance(value, timedelta):
         return int(value.total_seconds())
     return None if value is None else int(value)
+
+
+def exc_info_of(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """*error* as ``sys.exc_info()`` would give it."""
+    return type(error), error, error.__traceback__
 
 
 def from_timestamp(seconds: float) -> datetime:

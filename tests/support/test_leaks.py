@@ -103,10 +103,10 @@ REAL_CONTEXTS = """
 from samovar import Samovar
 
 def test_sync():
-    Samovar("tea").app_context().push()
+    Samovar("tea").app_context().enter()
 
 async def test_async():
-    Samovar("tea").test_request_context("/cup").push()
+    Samovar("tea").test_request_context("/cup").enter()
 
 async def test_clean():
     async with Samovar("tea").app_context():

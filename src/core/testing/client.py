@@ -432,7 +432,7 @@ class TestClient:
 @asynccontextmanager
 async def _current(context: Any) -> AsyncIterator[None]:
     """Make *context* the current one without the hooks that belong to a real request."""
-    token = context.push()
+    token = context.enter()
     try:
         yield
     finally:

@@ -39,7 +39,7 @@ class ContextKeeper:
         finally:
             _keeper.reset(token)
         for context in self._seen:
-            self._pushed = context, context.push()
+            self._pushed = context, context.enter()
 
     def note(self, context: Context) -> None:
         """Remember *context*, if it is a request's."""
