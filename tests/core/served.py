@@ -21,6 +21,12 @@ async def read_log() -> Any:
     return log
 
 
+@app.post("/forget")
+async def forget() -> Any:
+    log.clear()
+    return log
+
+
 @app.get("/forever")
 async def forever() -> str:
     log.append("begun")

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
 from ..support.server import AppServer
 from ..support.until import until_async
 
-Serve = Callable[..., Awaitable[AppServer]]
+
+@pytest.fixture(scope="module", params=["hypercorn", "uvicorn"])
+def served(request: pytest.FixtureRequest, module_serve: Callable[..., AppServer]) -> AppServer:
+    return module_serve("tests.core.served:app", arguments=["--server", request.param])
 
 
-@pytest.fixture(params=["hypercorn", "uvicorn"])
-async def server(request: pytest.FixtureRequest, serve: Serve) -> AppServer:
-    return await serve("tests.core.served:app", arguments=["--server", request.param])
+@pytest.fixture
+async def server(served: AppServer) -> AppServer:
+    """The shared server, with an empty log."""
+    line = await Line.to(served)
+    line.say("POST", "/forget")
+    await line.hear()
+    await line.close()
+    return served
 
 
 class Line:
