@@ -8,8 +8,9 @@ A task for it costs as much as two or three small requests, and most waits are s
 started only when a view has waited for :data:`PATIENCE`.
 
 There is one ``receive``, and who reads the body comes first. The watcher waits only for what nobody else is waiting
-for: the word after the body's end, or a first piece that nobody has asked for. That piece is kept for a reader who
-comes late; and a reader who comes while the watcher waits is given what arrives.
+for: the word after the body's end, or a body that nobody has asked for. Its pieces are kept for a reader who comes
+late, up to :data:`KEPT_BYTES`, beyond which the client is watched no more; a reader who comes while the watcher waits
+is given what arrives.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.05
 """Seconds from a view's first wait to its being watched."""
+
+KEPT_BYTES = 256 * 1024
+"""Of an unread body, so that the client's leaving is noticed behind it. uvicorn gives pieces of up to 64 KiB."""
+PIECE_BYTES = 512
+"""What a piece counts with at least: a thousand tiny ones are more than their bytes."""
 
 
 class Watcher:
@@ -50,6 +56,8 @@ class Watcher:
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
         self._readers = 0
+        self._later: list[ASGIMessage] = []
+        self._kept = 0
         self._arrived: asyncio.Event | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -130,7 +138,7 @@ class Watcher:
             return not handler.gone
         if handler.body_begun:
             return False
-        return self.streaming or (handler.first_piece is None and not self._client_holds_back())
+        return self.streaming or (self._kept < KEPT_BYTES and not self._client_holds_back())
 
     def _client_holds_back(self) -> bool:
         """It expects "100 Continue" before it sends a body: to receive would be to ask for it, on nobody's behalf."""
@@ -160,10 +168,19 @@ class Watcher:
         handler.body_read = not more
         if self.streaming and not handler.body_begun and (more or handler.first_piece or self.dropped):
             self.dropped, handler.first_piece = True, None
+            self._later.clear()
         else:
-            handler.first_piece = message
+            self._keep(message)
             self._wake_readers()
         return True
+
+    def _keep(self, message: ASGIMessage) -> None:
+        """Put a piece aside for a reader who comes."""
+        self._kept += max(len(message.get("body", b"")), PIECE_BYTES)
+        if self._handler.first_piece is None:
+            self._handler.first_piece = message
+        else:
+            self._later.append(message)
 
     def interrupt(self) -> None:
         """End the work where it waits, if it goes on."""
@@ -184,6 +201,8 @@ class Watcher:
                 "the request's body was let go when the streamed response first waited: read it in the view, or begin "
                 "reading before the stream waits for anything else"
             )
+        if self._later:
+            self._join_pieces()
         if self.waiting and not (self._handler.body_read or self._handler.first_piece):
             self._readers += 1
             arrived = self._arrived = self._arrived or asyncio.Event()
@@ -191,6 +210,15 @@ class Watcher:
                 await arrived.wait()
             finally:
                 self._readers -= 1
+
+    def _join_pieces(self) -> None:
+        """Make one piece of those that were kept."""
+        handler = self._handler
+        assert handler.first_piece is not None
+        kept = [handler.first_piece, *self._later]
+        self._later.clear()
+        body = b"".join([piece.get("body", b"") for piece in kept])
+        handler.first_piece = {**kept[-1], "body": body}
 
     def _wake_readers(self) -> None:
         arrived, self._arrived = self._arrived, None
