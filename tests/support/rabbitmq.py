@@ -11,8 +11,11 @@ How to use it:
   ``server.key`` can be shown as a client's).
 - ``kill()``, ``stop()``, ``freeze()``, ``thaw()``, ``wipe()`` return at once or nearly so. Starting takes seconds:
   in a coroutine ``await server.up()`` (or ``await server.restart()``), so that the loop goes on; elsewhere ``start()``.
-- ``server.ctl("list_queues", "name", "type")`` is ``rabbitmqctl``, about a second a call: in a coroutine
-  ``await server.run(…)``. :meth:`RabbitServer.define` makes users, vhosts, permissions and policies in one call.
+- The operator is quick: :meth:`RabbitServer.add_user`, :meth:`RabbitServer.allow`, :meth:`RabbitServer.set_password`,
+  :meth:`RabbitServer.add_vhost`, :meth:`RabbitServer.define`, :meth:`RabbitServer.streams`,
+  :meth:`RabbitServer.delete_queue`, :meth:`RabbitServer.close_connections` and everything else by
+  :meth:`RabbitServer.eval` take milliseconds, since Erlang's own ``erl_call`` asks the node.
+  ``server.ctl("stop_app")`` is the real ``rabbitmqctl``, about a second a call: in a coroutine ``await server.run(…)``.
 - ``await server.memory_alarm()`` and ``await server.disk_alarm()`` raise an alarm, ``no_alarm()`` ends both; all return
   when the alarm is really there, or gone.
 
@@ -26,6 +29,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -148,18 +152,27 @@ class RabbitServer:
         self._configure()
         self.process = Process([self.found.path], log=self.folder / "out", cwd=self.folder, env=self._env())
 
-    def _epmd_program(self) -> Path:
+    def _epmd_program(self) -> str:
         """The one that goes with its Erlang.
 
         Raises:
             RuntimeError: that has none where one would be.
         """
-        path = self.found.env.get("PATH", os.environ["PATH"])
-        erlang = shutil.which("erl", path=path)
-        found = shutil.which("epmd", path=path) or next(_beside(erlang), None)
+        found = shutil.which("epmd", path=self._path()) or next(self._of_erlang("epmd"), None)
         if found is None:
-            raise RuntimeError(f"no epmd on {path}, nor beside {erlang}")
-        return Path(found)
+            raise RuntimeError(f"no epmd on {self._path()}, nor beside erl")
+        return found
+
+    def _path(self) -> str:
+        return self.found.env.get("PATH", os.environ.get("PATH", os.defpath))
+
+    def _of_erlang(self, name: str) -> Iterator[str]:
+        """Where a program of Erlang's own is when it is not on PATH."""
+        if erlang := shutil.which("erl", path=self._path()):
+            home = Path(erlang).resolve().parent.parent
+            yield from map(
+                str, sorted([*home.glob(f"erts-*/bin/{name}"), *home.glob(f"lib/erl_interface-*/bin/{name}")])
+            )
 
     def _configure(self) -> None:
         lines = {"listeners.tcp.1": f"127.0.0.1:{self.port}", **self.options}
@@ -288,15 +301,39 @@ class RabbitServer:
         """:meth:`ctl` while the loop goes on."""
         return await asyncio.to_thread(self.ctl, *arguments)
 
+    def eval(self, code: str, timeout: float = 60.0) -> str:
+        """The value of an Erlang expression on the node, as text.
+
+        Raises:
+            CtlError: it failed.
+        """
+        erl_call = shutil.which("erl_call", path=self._path()) or next(self._of_erlang("erl_call"), None)
+        if erl_call is None:
+            return self.ctl("eval", f"{code}.", timeout=timeout)
+        done = subprocess.run(
+            [erl_call, "-sname", self.node, "-e"],
+            env={**os.environ, **self._env()},
+            input=f"{code}.\n",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if done.returncode or not done.stdout.startswith("{ok, "):
+            raise CtlError(f"{code}: {done.stdout}{done.stderr}")
+        return done.stdout[5:-1]
+
     def define(self, **definitions: Any) -> None:
         """Make users, vhosts, permissions, policies, queues: lists of objects, as ``export_definitions`` writes them.
 
         Such as ``users=[{"name": "u", "password": "p", "tags": ""}]``, ``vhosts=[{"name": "v"}]``,
         ``permissions=[{"user": "u", "vhost": "v", "configure": "", "write": ".*", "read": ".*"}]``.
+
+        Raises:
+            CtlError: something in it is wrong.
         """
         path = self.data / "definitions.json"
         path.write_text(json.dumps(definitions))
-        self.ctl("import_definitions", str(path))
+        self.eval(f'{{ok, Json}} = file:read_file("{path}"), ok = rabbit_definitions:import_raw(Json)')
 
     def add_vhost(self, name: str) -> None:
         """A vhost in which guest may do everything."""
@@ -317,16 +354,44 @@ class RabbitServer:
         right = {"user": name, "vhost": vhost, "configure": configure, "write": write, "read": read}
         self.define(users=[{"name": name, "password": password, "tags": ""}], permissions=[right])
 
+    def allow(
+        self,
+        user: str = "guest",
+        *,
+        vhost: str = "/",
+        configure: str = ".*",
+        write: str = ".*",
+        read: str = ".*",
+    ) -> None:
+        """Set the permissions of a user anew; the node may go by the old ones for a few operations more."""
+        rights = ", ".join(map(binary, (user, vhost, configure, write, read, "test")))
+        self.eval(f"ok = rabbit_auth_backend_internal:set_permissions({rights})")
+
+    def set_password(self, password: str, user: str = "guest") -> None:
+        """Another password for a user, asked of new connections."""
+        words = ", ".join(map(binary, (user, password, "test")))
+        self.eval(f"ok = rabbit_auth_backend_internal:change_password({words})")
+
+    def close_connections(self, reason: str = "closed by the operator") -> None:
+        """Close all connections, as ``rabbitmqctl close_all_connections`` does."""
+        self.eval(f'rabbit_networking:close_connections(rabbit_networking:connections(), "{reason}")')
+
     def streams(self, vhost: str = "/") -> list[str]:
         """The names of all stream queues."""
-        rows = self.ctl("-p", vhost, "list_queues", "name", "type", "--no-table-headers").splitlines()
-        return [name for name, _, kind in (row.partition("\t") for row in rows) if kind == "stream"]
+        queues = f"rabbit_amqqueue:list({binary(vhost)})"
+        names = f"[element(4, amqqueue:get_name(Q)) || Q <- {queues}, amqqueue:get_type(Q) == rabbit_stream_queue]"
+        return re.findall(r'"((?:[^"\\]|\\.)*)"', self.eval(names))
+
+    def delete_queue(self, name: str, vhost: str = "/") -> None:
+        """Delete a queue or stream, whoever uses it."""
+        find = f"rabbit_amqqueue:lookup(rabbit_misc:r({binary(vhost)}, queue, {binary(name)}))"
+        self.eval(f"{{ok, Q}} = {find}, rabbit_amqqueue:delete(Q, false, false, {binary('test')})")
 
     # --- alarms -----------------------------------------------------------------------------------------------------
 
     async def memory_alarm(self) -> None:
         """No more memory: who publishes is blocked."""
-        await self.run("eval", "vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
+        self.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
         await self._alarm("memory", True)
 
     async def disk_alarm(self) -> None:
@@ -334,23 +399,28 @@ class RabbitServer:
         quick = (
             "rabbit_disk_monitor:set_min_check_interval(100), rabbit_disk_monitor:set_max_check_interval(100)"
         )
-        await self.run("eval", f"{quick}, rabbit_disk_monitor:set_disk_free_limit(1 bsl 60).")
+        self.eval(f"{quick}, rabbit_disk_monitor:set_disk_free_limit(1 bsl 60)")
         await self._alarm("disk", True)
 
     async def no_alarm(self) -> None:
         """There is enough of everything again."""
         memory = 'vm_memory_monitor:set_vm_memory_high_watermark({absolute, "1GB"})'
-        await self.run("eval", f"{memory}, rabbit_disk_monitor:set_disk_free_limit(50000000).")
+        self.eval(f"{memory}, rabbit_disk_monitor:set_disk_free_limit(50000000)")
         await self._alarm("memory", False)
         await self._alarm("disk", False)
 
     async def _alarm(self, resource: str, there: bool) -> None:
+        asked = f"lists:any(fun(A) -> element(2, element(1, A)) == {resource} end, rabbit_alarm:get_alarms())"
         end = time.monotonic() + 60
-        while (
-            f"resource_limit,{resource}," in await self.run("eval", "rabbit_alarm:get_alarms().")
-        ) != there:
+        while (self.eval(asked).strip() == "true") != there:
             if time.monotonic() > end:
                 raise TimeoutError(f"the {resource} alarm is {'not there' if there else 'still there'}")
+            await asyncio.sleep(0.05)
+
+
+def binary(text: str) -> str:
+    """As Erlang writes it."""
+    return f"<<{','.join(map(str, text.encode()))}>>"
 
 
 # --- what was left behind -------------------------------------------------------------------------------------------
@@ -358,12 +428,6 @@ class RabbitServer:
 
 def _data(port: int) -> Path:
     return Path(tempfile.gettempdir(), f"samovar-rabbitmq-{os.getuid()}-{port}")
-
-
-def _beside(erlang: str | None) -> Iterator[Path]:
-    """Where Erlang's own programs are when they are not on PATH."""
-    if erlang is not None:
-        yield from sorted(Path(erlang).resolve().parent.parent.glob("erts-*/bin/epmd"))
 
 
 def sweep() -> None:
