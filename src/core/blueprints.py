@@ -33,7 +33,7 @@ class BlueprintSetupState:
         blueprint: what is registered.
         app: where.
         options: given at registration: ``name``, ``url_prefix``, ``subdomain``, ``url_defaults``, ``name_prefix``.
-        first_registration: this blueprint was not registered on any app before.
+        first_registration: this blueprint was not registered on this app before.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class BlueprintSetupState:
             rule = f"{self.url_prefix.rstrip('/')}/{rule.lstrip('/')}" if rule else self.url_prefix
         options.setdefault("subdomain", self.subdomain)
         if endpoint is None:
-            assert view_func is not None, "a rule needs an endpoint or a view"
+            if view_func is None:
+                raise AssertionError(f"the rule {rule!r} needs an endpoint or a view")
             endpoint = endpoint_of(view_func)
         defaults = {**self.url_defaults, **(options.pop("defaults", None) or {})}
         self.app.add_url_rule(
@@ -125,7 +126,7 @@ class Blueprint(Scaffold):
         self.deferred_functions.append(func)
 
     def record_once(self, func: Deferred) -> None:
-        """Have *func* called at the first registration only."""
+        """Have *func* called at the first registration on each app only."""
 
         def once(state: BlueprintSetupState) -> None:
             if state.first_registration:
@@ -134,7 +135,7 @@ class Blueprint(Scaffold):
         self.record(once)
 
     def make_setup_state(
-        self, app: Samovar, options: dict[str, Any], first_registration: bool
+        self, app: Samovar, options: dict[str, Any], first_registration: bool = False
     ) -> BlueprintSetupState:
         """The state of a registration; override it to use another class."""
         return BlueprintSetupState(self, app, options, first_registration)
@@ -150,10 +151,11 @@ class Blueprint(Scaffold):
         """See :meth:`Scaffold.add_url_rule`; the prefix and the blueprint's name are added at registration.
 
         Raises:
-            ValueError: the endpoint has a dot.
+            ValueError: the endpoint, or the view's name in its place, has a dot.
         """
-        if endpoint is not None and "." in endpoint:
-            raise ValueError(f"a blueprint's endpoint has no dot: {endpoint!r}")
+        known = endpoint if endpoint is not None else str(getattr(view_func, "__name__", ""))
+        if "." in known:
+            raise ValueError(f"a blueprint's endpoint has no dot: {known!r}")
         self.record(
             lambda state: state.add_url_rule(
                 rule, endpoint, view_func, provide_automatic_options=provide_automatic_options, **options
@@ -172,7 +174,7 @@ class Blueprint(Scaffold):
         guarded_rule(pattern, options)  # complains now rather than at registration
 
         def decorate(func: F) -> F:
-            self._record_for_app(lambda app: _ignore(app.channel(pattern, **options)(func)))
+            self.record_once(lambda state: _ignore(state.app.channel(pattern, **options)(func)))
             return func
 
         return decorate
@@ -180,16 +182,7 @@ class Blueprint(Scaffold):
     def add_channel(self, pattern: str, public: bool = False, **options: Any) -> None:
         """As ``app.add_channel``: declare the channels of *pattern* without a function; see :meth:`channel`."""
         channel_rule(pattern, options)
-        self._record_for_app(lambda app: app.add_channel(pattern, public, **options))
-
-    def _record_for_app(self, func: Callable[[Samovar], None]) -> None:
-        """Have *func* called with each app, at the blueprint's first registration there."""
-
-        def once(state: BlueprintSetupState) -> None:
-            if sum(blueprint is self for blueprint in state.app.blueprints.values()) == 1:
-                func(state.app)
-
-        self.record(once)
+        self.record_once(lambda state: state.app.add_channel(pattern, public, **options))
 
     def register_blueprint(self, blueprint: Blueprint, **options: Any) -> None:
         """Put another blueprint inside this one; names and prefixes are joined."""
@@ -206,7 +199,8 @@ class Blueprint(Scaffold):
         Raises:
             ValueError: the name is taken.
         """
-        state = self.make_setup_state(app, options, first_registration=not self._registered)
+        known = any(blueprint is self for blueprint in app.blueprints.values())
+        state = self.make_setup_state(app, options, first_registration=not known)
         name = state.full_name
         if name in app.blueprints:
             taken = "this one already" if app.blueprints[name] is self else "another blueprint"
@@ -247,17 +241,17 @@ class Blueprint(Scaffold):
         self.record_once(lambda state: getattr(state.app, table)[None].append(func))
         return func
 
-    def before_app_request(self, func: F) -> F:
+    def before_app_request(self, f: F) -> F:
         """``before_request`` for the whole app."""
-        return self._app_hook("before_request_funcs", func)
+        return self._app_hook("before_request_funcs", f)
 
-    def after_app_request(self, func: F) -> F:
+    def after_app_request(self, f: F) -> F:
         """``after_request`` for the whole app."""
-        return self._app_hook("after_request_funcs", func)
+        return self._app_hook("after_request_funcs", f)
 
-    def teardown_app_request(self, func: F) -> F:
+    def teardown_app_request(self, f: F) -> F:
         """``teardown_request`` for the whole app."""
-        return self._app_hook("teardown_request_funcs", func)
+        return self._app_hook("teardown_request_funcs", f)
 
     def before_app_websocket(self, func: F) -> F:
         """``before_websocket`` for the whole app."""
@@ -271,24 +265,24 @@ class Blueprint(Scaffold):
         """``teardown_websocket`` for the whole app."""
         return self._app_hook("teardown_websocket_funcs", func)
 
-    def app_context_processor(self, func: F) -> F:
+    def app_context_processor(self, f: F) -> F:
         """``context_processor`` for the whole app."""
-        return self._app_hook("template_context_processors", func)
+        return self._app_hook("template_context_processors", f)
 
-    def app_url_value_preprocessor(self, func: F) -> F:
+    def app_url_value_preprocessor(self, f: F) -> F:
         """``url_value_preprocessor`` for the whole app."""
-        return self._app_hook("url_value_preprocessors", func)
+        return self._app_hook("url_value_preprocessors", f)
 
-    def app_url_defaults(self, func: F) -> F:
+    def app_url_defaults(self, f: F) -> F:
         """``url_defaults`` for the whole app."""
-        return self._app_hook("url_default_functions", func)
+        return self._app_hook("url_default_functions", f)
 
-    def app_errorhandler(self, code_or_exception: int | type[Exception]) -> Callable[[F], F]:
-        """``errorhandler`` for the whole app."""
-        _class_and_code(code_or_exception)  # complains now rather than at registration
+    def app_errorhandler(self, code: int | type[Exception]) -> Callable[[F], F]:
+        """``errorhandler`` for the whole app; *code* is a status or an exception class."""
+        _class_and_code(code)  # complains now rather than at registration
 
         def decorate(func: F) -> F:
-            self.record_once(lambda state: state.app.register_error_handler(code_or_exception, func))
+            self.record_once(lambda state: state.app.register_error_handler(code, func))
             return func
 
         return decorate
@@ -308,36 +302,43 @@ class Blueprint(Scaffold):
         self.record_once(lambda state: _ignore(state.app.after_serving(func)))
         return func
 
-    def _template_decorator(self, kind: str, name: str | None) -> Callable[[F], F]:
-        def decorate(func: F) -> F:
+    def _template_decorator(self, kind: str, name: Any) -> Any:
+        def add(func: AnyCallable, name: str | None) -> None:
             self.record_once(lambda state: getattr(state.app, f"add_template_{kind}")(func, name))
+
+        if callable(name):
+            add(name, None)
+            return name
+
+        def decorate(func: F) -> F:
+            add(func, name)
             return func
 
         return decorate
 
-    def app_template_filter(self, name: str | None = None) -> Callable[[F], F]:
-        """Decorate a template filter for the whole app."""
+    def app_template_filter(self, name: Any = None) -> Any:
+        """Decorate a template filter for the whole app; with or without parentheses."""
         return self._template_decorator("filter", name)
 
-    def app_template_test(self, name: str | None = None) -> Callable[[F], F]:
-        """Decorate a template test for the whole app."""
+    def app_template_test(self, name: Any = None) -> Any:
+        """Decorate a template test for the whole app; with or without parentheses."""
         return self._template_decorator("test", name)
 
-    def app_template_global(self, name: str | None = None) -> Callable[[F], F]:
-        """Decorate a function that templates of the whole app may call."""
+    def app_template_global(self, name: Any = None) -> Any:
+        """Decorate a function that templates of the whole app may call; with or without parentheses."""
         return self._template_decorator("global", name)
 
-    def add_app_template_filter(self, func: AnyCallable, name: str | None = None) -> None:
-        """Add a template filter for the whole app."""
-        self._template_decorator("filter", name)(func)
+    def add_app_template_filter(self, f: AnyCallable, name: str | None = None) -> None:
+        """Add a template filter for the whole app, under *name*, or its own."""
+        self._template_decorator("filter", name)(f)
 
-    def add_app_template_test(self, func: AnyCallable, name: str | None = None) -> None:
-        """Add a template test for the whole app."""
-        self._template_decorator("test", name)(func)
+    def add_app_template_test(self, f: AnyCallable, name: str | None = None) -> None:
+        """Add a template test for the whole app, under *name*, or its own."""
+        self._template_decorator("test", name)(f)
 
-    def add_app_template_global(self, func: AnyCallable, name: str | None = None) -> None:
-        """Add a function that templates of the whole app may call."""
-        self._template_decorator("global", name)(func)
+    def add_app_template_global(self, f: AnyCallable, name: str | None = None) -> None:
+        """Add a function that templates of the whole app may call, under *name*, or its own."""
+        self._template_decorator("global", name)(f)
 
 
 def _ignore(value: object) -> None:

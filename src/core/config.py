@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -174,6 +174,17 @@ def is_on(flag: Any) -> bool:
     return bool(flag) and str(flag).strip().lower() not in {"", "0", "false", "no", "off", "null"}
 
 
+def get_debug_flag() -> bool:
+    """``SAMOVAR_DEBUG`` in the environment switches debug mode on."""
+    return is_on(os.environ.get("SAMOVAR_DEBUG"))
+
+
+def get_load_dotenv(default: bool = True) -> bool:
+    """Environment files are read, unless ``SAMOVAR_SKIP_DOTENV`` says otherwise; *default* where it is not set."""
+    value = os.environ.get("SAMOVAR_SKIP_DOTENV")
+    return not is_on(value) if value else default
+
+
 class Config(dict[str, Any]):
     """A dict of settings that can be filled from files, objects and the environment.
 
@@ -257,9 +268,11 @@ class Config(dict[str, Any]):
             raise
         return self.from_mapping(loaded)
 
-    def from_mapping(self, mapping: Mapping[str, Any] | None = None, **kwargs: Any) -> bool:
-        """Take the upper-case keys of a mapping and of the keyword arguments."""
-        for name, value in {**(mapping or {}), **kwargs}.items():
+    def from_mapping(
+        self, mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, **kwargs: Any
+    ) -> bool:
+        """Take the upper-case keys of a mapping, or of pairs, and of the keyword arguments."""
+        for name, value in {**dict(mapping or {}), **kwargs}.items():
             if name.isupper():
                 self[name] = value
         return True

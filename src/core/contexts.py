@@ -81,19 +81,19 @@ class Contexts(Urls):
         context.update(given)
 
     @setupmethod
-    def add_template_filter(self, func: AnyCallable, name: str | None = None) -> None:
+    def add_template_filter(self, f: AnyCallable, name: str | None = None) -> None:
         """Add a template filter under *name*, or its own."""
-        self.jinja_env.filters[name or func.__name__] = func
+        self.jinja_env.filters[name or f.__name__] = f
 
     @setupmethod
-    def add_template_test(self, func: AnyCallable, name: str | None = None) -> None:
+    def add_template_test(self, f: AnyCallable, name: str | None = None) -> None:
         """Add a template test under *name*, or its own."""
-        self.jinja_env.tests[name or func.__name__] = func
+        self.jinja_env.tests[name or f.__name__] = f
 
     @setupmethod
-    def add_template_global(self, func: AnyCallable, name: str | None = None) -> None:
+    def add_template_global(self, f: AnyCallable, name: str | None = None) -> None:
         """Add a function that templates may call, under *name*, or its own."""
-        self.jinja_env.globals[name or func.__name__] = func
+        self.jinja_env.globals[name or f.__name__] = f
 
     def template_filter(self, name: Any = None) -> Any:
         """Decorate a template filter; with or without parentheses."""

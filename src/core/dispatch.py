@@ -90,9 +90,9 @@ class Dispatch(Contexts):
         except Exception as error:
             return await self.handle_exception(error)
 
-    async def full_dispatch_request(self, context: Context | None = None) -> Response:
+    async def full_dispatch_request(self, request_context: Context | None = None) -> Response:
         """Hooks, view, response, hooks; what they raise goes to the error handlers."""
-        context = context or required_context()
+        context = request_context or required_context()
         try:
             if request_started.receivers:
                 await send(request_started, self)
@@ -103,9 +103,9 @@ class Dispatch(Contexts):
             result = await self.handle_user_exception(error)
         return await self.finalize_request(result, context)
 
-    async def preprocess_request(self, context: Context | None = None) -> Any:
+    async def preprocess_request(self, request_context: Context | None = None) -> Any:
         """The hooks before the view; what one returns, unless None, is the answer."""
-        context = context or required_context()
+        context = request_context or required_context()
         route = context.route
         if route is None:
             return None
@@ -120,9 +120,9 @@ class Dispatch(Contexts):
                 return result
         return None
 
-    async def dispatch_request(self, context: Context | None = None) -> Any:
+    async def dispatch_request(self, request_context: Context | None = None) -> Any:
         """The view, or the error that routing found."""
-        context = context or required_context()
+        context = request_context or required_context()
         request, route = context.request, context.route
         assert request is not None and route is not None
         if request.routing_exception is not None:
@@ -135,9 +135,9 @@ class Dispatch(Contexts):
         values = request.view_args
         return await (view(**values) if values else view())
 
-    def raise_routing_exception(self, connection: BaseRequestWebsocket) -> NoReturn:
+    def raise_routing_exception(self, request: BaseRequestWebsocket) -> NoReturn:
         """Raise what routing found wrong."""
-        error = connection.routing_exception
+        error = request.routing_exception
         assert error is not None
         raise error
 
@@ -199,26 +199,26 @@ class Dispatch(Contexts):
         return self.response_class(error.get_body(), error.code, error.get_headers())
 
     async def finalize_request(
-        self, result: Any, context: Context | None = None, from_error_handler: bool = False
+        self, result: Any, request_context: Context | None = None, from_error_handler: bool = False
     ) -> Response:
         """The response of *result*, after the hooks; a 503 to an EventSource becomes a stream that says to come back.
 
         Args:
             result: a view's or an error handler's.
-            context: the current one.
+            request_context: the current one.
             from_error_handler: errors in the hooks are logged only, so that there is an answer.
         """
         response = await self.make_response(result)
         if response.status_code == 503:
-            response = await self._told_to_come_back(response, context or required_context())
+            response = await self._told_to_come_back(response, request_context or required_context())
         try:
-            response = await self.process_response(response, context)
+            response = await self.process_response(response, request_context)
             if request_finished.receivers:
                 await send(request_finished, self, response=response)
         except Exception as error:
             if not from_error_handler:
                 raise
-            if not _is_again(error, (context or required_context()).error):
+            if not _is_again(error, (request_context or required_context()).error):
                 self.log_exception(exc_info_of(error))
         return response
 
@@ -228,9 +228,9 @@ class Dispatch(Contexts):
         await response.close()
         return come_back(self.response_class, self.config["SSE_RETRY"])
 
-    async def process_response(self, response: Response, context: Context | None = None) -> Response:
+    async def process_response(self, response: Response, request_context: Context | None = None) -> Response:
         """The hooks after the view, then the session."""
-        context = context or required_context()
+        context = request_context or required_context()
         route = context.route
         if context.after is not None:
             for func in context.after:
@@ -271,14 +271,14 @@ class Dispatch(Contexts):
         context = current_context()
         return context.route.names if context is not None and context.route is not None else ()
 
-    def trap_http_exception(self, error: Exception) -> bool:
+    def trap_http_exception(self, e: Exception) -> bool:
         """Tell whether an HTTP exception is treated like any other."""
         if self.config["TRAP_HTTP_EXCEPTIONS"]:
             return True
         trap = self.config["TRAP_BAD_REQUEST_ERRORS"]
-        if trap is None and self.debug and isinstance(error, BadRequestKeyError):
+        if trap is None and self.debug and isinstance(e, BadRequestKeyError):
             return True
-        return bool(trap) and isinstance(error, BadRequest)
+        return bool(trap) and isinstance(e, BadRequest)
 
     async def handle_http_exception(self, error: HTTPException) -> Any:
         """What answers an HTTP exception: a handler's word, or the exception itself."""
@@ -370,9 +370,9 @@ class Dispatch(Contexts):
             finally:
                 context.leave(token)
 
-    async def full_dispatch_websocket(self, context: Context | None = None) -> Response | None:
+    async def full_dispatch_websocket(self, websocket_context: Context | None = None) -> Response | None:
         """Hooks, handler, hooks; what they raise goes to the error handlers."""
-        context = context or required_context()
+        context = websocket_context or required_context()
         try:
             if websocket_started.receivers:
                 await send(websocket_started, self)
@@ -389,9 +389,9 @@ class Dispatch(Contexts):
             return None
         return await self.handle_user_exception(error)
 
-    async def preprocess_websocket(self, context: Context | None = None) -> Any:
+    async def preprocess_websocket(self, websocket_context: Context | None = None) -> Any:
         """The hooks before the handler; what one returns, unless None, refuses the websocket."""
-        context = context or required_context()
+        context = websocket_context or required_context()
         route, connection = context.route, context.connection
         assert route is not None and connection is not None
         for func in route.preprocessors:
@@ -402,9 +402,9 @@ class Dispatch(Contexts):
                 return result
         return None
 
-    async def dispatch_websocket(self, context: Context | None = None) -> Any:
+    async def dispatch_websocket(self, websocket_context: Context | None = None) -> Any:
         """The handler, or the error that routing found."""
-        context = context or required_context()
+        context = websocket_context or required_context()
         websocket, route = context.websocket, context.route
         assert websocket is not None and route is not None
         if websocket.routing_exception is not None:
@@ -414,26 +414,26 @@ class Dispatch(Contexts):
         return await route.view(**(websocket.view_args or {}))
 
     async def finalize_websocket(
-        self, result: Any, context: Context | None = None, from_error_handler: bool = False
+        self, result: Any, websocket_context: Context | None = None, from_error_handler: bool = False
     ) -> Response | None:
         """The response of *result*, None for None, after the hooks."""
         response = None if result is None else await self.make_response(result)
         try:
-            response = await self.postprocess_websocket(response, context)
+            response = await self.postprocess_websocket(response, websocket_context)
             if websocket_finished.receivers:
                 await send(websocket_finished, self, response=response)
         except Exception as error:
             if not from_error_handler:
                 raise
-            if not _is_again(error, (context or required_context()).error):
+            if not _is_again(error, (websocket_context or required_context()).error):
                 self.log_exception(exc_info_of(error))
         return response
 
     async def postprocess_websocket(
-        self, response: Response | None, context: Context | None = None
+        self, response: Response | None, websocket_context: Context | None = None
     ) -> Response | None:
         """The hooks after the handler, then the session."""
-        context = context or required_context()
+        context = websocket_context or required_context()
         if context.after is not None:
             for func in context.after:
                 response = _kept(

@@ -10,8 +10,8 @@ compares the two over generated paths.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule, RuleFactory
@@ -21,18 +21,41 @@ from werkzeug.routing import RoutingException as RoutingException
 from werkzeug.routing import WebsocketMismatch as WebsocketMismatch
 from werkzeug.routing.converters import IntegerConverter, PathConverter, UnicodeConverter
 
+if TYPE_CHECKING:
+    from .wrappers.base import BaseRequestWebsocket
+
 
 class SamovarRule(Rule):
     """A rule that knows whether it answers OPTIONS by itself; ``websocket=True`` for websockets."""
 
-    provide_automatic_options = False
-
-    def __init__(self, string: str, *, provide_automatic_options: bool = False, **options: Any) -> None:
-        if options.get("websocket"):
-            methods = options.get("methods")
-            if methods is not None and set(methods) - {"GET", "HEAD", "OPTIONS"}:
-                raise ValueError(f"the websocket route {string!r} takes no methods")
-        super().__init__(string, **options)
+    def __init__(
+        self,
+        string: str,
+        defaults: Mapping[str, Any] | None = None,
+        subdomain: str | None = None,
+        methods: Iterable[str] | None = None,
+        endpoint: str | None = None,
+        strict_slashes: bool | None = None,
+        merge_slashes: bool | None = None,
+        host: str | None = None,
+        websocket: bool = False,
+        provide_automatic_options: bool = False,
+        **options: Any,
+    ) -> None:
+        if websocket and methods is not None and set(methods) - {"GET", "HEAD", "OPTIONS"}:
+            raise ValueError(f"the websocket route {string!r} takes no methods")
+        super().__init__(
+            string,
+            defaults=defaults,
+            subdomain=subdomain,
+            methods=methods,
+            endpoint=endpoint,
+            strict_slashes=strict_slashes,
+            merge_slashes=merge_slashes,
+            host=host,
+            websocket=websocket,
+            **options,
+        )
         self.provide_automatic_options = provide_automatic_options
 
 
@@ -49,6 +72,39 @@ class SamovarMap(Map):
         for rule in rules:
             super().add(rule)
         self.added.extend(rules)
+
+    def bind_to_request(
+        self, request: BaseRequestWebsocket, subdomain: str | None, server_name: str | None
+    ) -> MapAdapter:
+        """Werkzeug's adapter for a request or websocket.
+
+        Args:
+            request: whose path, query and root path are taken.
+            subdomain: None: what the request's host has in front of *server_name*; one that no rule can have, so that
+                nothing matches, when it is another server's.
+            server_name: the host of external URLs; None: the request's.
+        """
+        host = request.host
+        if server_name is not None:
+            server_name = server_name.lower()
+            if subdomain is None and not self.host_matching:
+                subdomain = _subdomain(host.lower(), server_name)
+            host = server_name
+        return self.bind(
+            host,
+            script_name=request.root_path or None,
+            subdomain=None if self.host_matching else subdomain,
+            url_scheme=request.scheme,
+            default_method=request.method,
+            path_info=request.path,
+            query_args=request.query_string.decode("ascii"),
+        )
+
+
+def _subdomain(host: str, server_name: str) -> str:
+    if host == server_name:
+        return ""
+    return host.removesuffix(f".{server_name}") if host.endswith(f".{server_name}") else "/"
 
 
 class Route:

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from ..broadcast import ChannelRule
 from ..errors import InvalidRule
-from .config import Config
+from .files import AsyncFile, open_file
 from .globals import current_app
 from .helpers import send_from_directory
 from .templating import folder_loader
@@ -34,7 +34,7 @@ from .typing import (
     URLDefaults,
     URLValuePreprocessor,
 )
-from .utils import get_root_path, in_seconds, run_in_thread
+from .utils import get_root_path, in_seconds
 
 if TYPE_CHECKING:
     import click
@@ -115,7 +115,7 @@ class Scaffold:
         self.import_name = import_name
         self.root_path = os.fspath(root_path) if root_path is not None else get_root_path(import_name)
         self._static_folder = None if static_folder is None else os.fspath(static_folder).rstrip("/\\")
-        self._static_url_path = static_url_path
+        self.static_url_path = static_url_path
         self.template_folder = template_folder
         self.view_functions: dict[str, AnyCallable] = {}
         self.error_handler_spec: ErrorHandlers = defaultdict(lambda: defaultdict(dict))
@@ -196,15 +196,20 @@ class Scaffold:
 
     async def open_resource(
         self, path: FilePath, mode: str = "rb", encoding: str | None = "utf-8"
-    ) -> IO[Any]:
-        """Open a file that lies beside the code, for reading, in a thread.
+    ) -> AsyncFile[Any]:
+        """Open a file that lies beside the code, for reading: ``async with await app.open_resource("x") as file``.
 
         Args:
             path: relative to the root path.
             mode: ``rb``, ``r`` or ``rt``.
             encoding: of text.
+
+        Raises:
+            ValueError: another mode. OSError: it cannot be opened.
         """
-        return await run_in_thread(_open, os.path.join(self.root_path, path), mode, encoding)
+        if mode not in {"r", "rt", "rb"}:
+            raise ValueError(f"resources are opened for reading, not {mode!r}")
+        return await open_file(os.path.join(self.root_path, path), mode, encoding)
 
     @property
     def jinja_loader(self) -> BaseLoader | None:
@@ -212,10 +217,6 @@ class Scaffold:
         if self.template_folder is None:
             return None
         return folder_loader(os.path.join(self.root_path, self.template_folder))
-
-    def make_config(self, defaults: dict[str, Any]) -> Config:
-        """A config that starts with *defaults*."""
-        return Config(self.root_path, defaults)
 
     # --- routes -----------------------------------------------------------------------------------------------
 
@@ -301,22 +302,22 @@ class Scaffold:
     # --- hooks ------------------------------------------------------------------------------------------------
 
     @setupmethod
-    def before_request(self, func: BeforeRequestCallable) -> BeforeRequestCallable:
-        """Have *func* called before the view; what it returns, unless None, is the answer."""
-        self.before_request_funcs[None].append(func)
-        return func
+    def before_request(self, f: BeforeRequestCallable) -> BeforeRequestCallable:
+        """Have *f* called before the view; what it returns, unless None, is the answer."""
+        self.before_request_funcs[None].append(f)
+        return f
 
     @setupmethod
-    def after_request(self, func: AfterRequestCallable) -> AfterRequestCallable:
-        """Have *func* called with the response; it returns the response to send."""
-        self.after_request_funcs[None].append(func)
-        return func
+    def after_request(self, f: AfterRequestCallable) -> AfterRequestCallable:
+        """Have *f* called with the response; it returns the response to send."""
+        self.after_request_funcs[None].append(f)
+        return f
 
     @setupmethod
-    def teardown_request(self, func: TeardownCallable) -> TeardownCallable:
-        """Have *func* called after the last byte, with the exception nobody handled, or None."""
-        self.teardown_request_funcs[None].append(func)
-        return func
+    def teardown_request(self, f: TeardownCallable) -> TeardownCallable:
+        """Have *f* called after the last byte, with the exception nobody handled, or None."""
+        self.teardown_request_funcs[None].append(f)
+        return f
 
     @setupmethod
     def before_websocket(self, func: BeforeRequestCallable) -> BeforeRequestCallable:
@@ -337,22 +338,22 @@ class Scaffold:
         return func
 
     @setupmethod
-    def context_processor(self, func: TemplateContextProcessor) -> TemplateContextProcessor:
-        """Have *func* called for each template; the dict it returns is there in the template."""
-        self.template_context_processors[None].append(func)
-        return func
+    def context_processor(self, f: TemplateContextProcessor) -> TemplateContextProcessor:
+        """Have *f* called for each template; the dict it returns is there in the template."""
+        self.template_context_processors[None].append(f)
+        return f
 
     @setupmethod
-    def url_value_preprocessor(self, func: URLValuePreprocessor) -> URLValuePreprocessor:
-        """Have *func* called with the endpoint and the view's arguments, which it may change."""
-        self.url_value_preprocessors[None].append(func)
-        return func
+    def url_value_preprocessor(self, f: URLValuePreprocessor) -> URLValuePreprocessor:
+        """Have *f* called with the endpoint and the view's arguments, which it may change."""
+        self.url_value_preprocessors[None].append(f)
+        return f
 
     @setupmethod
-    def url_defaults(self, func: URLDefaults) -> URLDefaults:
-        """Have *func* called with the endpoint and the values of each ``url_for``, which it may fill in."""
-        self.url_default_functions[None].append(func)
-        return func
+    def url_defaults(self, f: URLDefaults) -> URLDefaults:
+        """Have *f* called with the endpoint and the values of each ``url_for``, which it may fill in."""
+        self.url_default_functions[None].append(f)
+        return f
 
     # --- errors -----------------------------------------------------------------------------------------------
 
@@ -368,18 +369,18 @@ class Scaffold:
 
     @setupmethod
     def register_error_handler(
-        self, code_or_exception: int | type[Exception], func: ErrorHandlerCallable
+        self, code_or_exception: int | type[Exception], f: ErrorHandlerCallable
     ) -> None:
-        """Have *func* answer an HTTP status or an exception of a class."""
+        """Have *f* answer an HTTP status or an exception of a class."""
         exception, code = _class_and_code(code_or_exception)
-        self.error_handler_spec[None][code][exception] = func
+        self.error_handler_spec[None][code][exception] = f
 
 
 def _class_and_code(code_or_exception: int | type[Exception]) -> tuple[type[Exception], int | None]:
     """The exception class that is meant, and its HTTP status if it has one.
 
     Raises:
-        ValueError: no such status. TypeError: not an exception class.
+        ValueError: no such status, or a class that is none of exceptions. TypeError: neither class nor status.
     """
     exception: Any = code_or_exception
     if isinstance(code_or_exception, int):
@@ -387,17 +388,13 @@ def _class_and_code(code_or_exception: int | type[Exception]) -> tuple[type[Exce
             exception = default_exceptions[code_or_exception]
         except KeyError:
             raise ValueError(f"{code_or_exception} is no HTTP error: register its exception class") from None
-    if not isinstance(exception, type) or not issubclass(exception, Exception):
+    if not isinstance(exception, type):
         raise TypeError(f"{code_or_exception!r} is neither an exception class nor an HTTP error's status")
+    if not issubclass(exception, Exception):
+        raise ValueError(f"{exception.__name__} is no exception class")
     return exception, exception.code if issubclass(exception, HTTPException) else None
 
 
 def endpoint_of(view_func: AnyCallable) -> str:
     """The endpoint a view has when none is given: its name."""
     return str(view_func.__name__)
-
-
-def _open(path: str, mode: str, encoding: str | None) -> IO[Any]:
-    if mode not in {"r", "rt", "rb"}:
-        raise ValueError(f"resources are opened for reading, not {mode!r}")
-    return open(path, mode, encoding=None if "b" in mode else encoding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -15,16 +16,18 @@ from collections.abc import (
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import Aborter
 
 from ..tasks import Scope as TaskScope
 from .asgi.http import HTTPHandler
 from .asgi.lifespan import LifespanHandler
 from .asgi.websocket import WebsocketHandler
-from .config import DEFAULTS, Config, ConfigAttribute, is_on
+from .config import DEFAULTS, Config, ConfigAttribute, get_debug_flag, is_on
 from .ctx import AppGlobals
+from .files import AsyncFile, open_file
 from .globals import g
 from .helpers import redirect_response
 from .json.provider import DefaultJSONProvider, JSONProvider
@@ -44,7 +47,7 @@ from .typing import (
     TeardownCallable,
     WhileServingCallable,
 )
-from .utils import ensure_async, run_in_thread, run_sync
+from .utils import ensure_async, find_package, run_sync
 from .wrappers.request import Request
 from .wrappers.response import Response
 from .wrappers.websocket import Websocket
@@ -76,6 +79,10 @@ class Setup(Scaffold):
     url_map_class = SamovarMap
     url_rule_class = SamovarRule
     websocket_class = Websocket
+    lock_class = asyncio.Lock
+    """Here for Quart's sake: nothing in Samovar needs a lock that could be replaced."""
+    default_config: Mapping[str, Any] = ImmutableDict(DEFAULTS)
+    """What the config starts with; a subclass may have its own."""
     session_interface: SessionInterface = SecureCookieSessionInterface()
     jinja_options: Mapping[str, Any] = {}
     debug = ConfigAttribute("DEBUG", is_on)
@@ -98,8 +105,7 @@ class Setup(Scaffold):
     ) -> None:
         super().__init__(import_name, static_folder, static_url_path, template_folder, root_path)
         self.instance_path = self._checked_instance_path(instance_path)
-        config_root = self.instance_path if instance_relative_config else self.root_path
-        self.config = self.config_class(config_root, self._default_config())
+        self.config = self.make_config(instance_relative_config)
         self.subdomain_matching = subdomain_matching
         self.url_map = self.url_map_class(host_matching=host_matching)
         self.aborter = self.make_aborter()
@@ -135,25 +141,29 @@ class Setup(Scaffold):
         self.polls = Polls()
         self.shutdown_event.add(self.polls.going_away)
 
-    def _default_config(self) -> dict[str, Any]:
-        defaults = dict(DEFAULTS)
-        defaults["DEBUG"] = is_on(os.environ.get("SAMOVAR_DEBUG"))
-        return defaults
+    def make_config(self, instance_relative: bool = False) -> Config:
+        """A config with the defaults; override it to use another.
+
+        Args:
+            instance_relative: its files are relative to the instance folder, else to the root path.
+        """
+        root = self.instance_path if instance_relative else self.root_path
+        return self.config_class(root, {**self.default_config, "DEBUG": get_debug_flag()})
 
     def _checked_instance_path(self, path: FilePath | None) -> str:
         if path is None:
-            return self.auto_find_instance_path()
+            return os.fspath(self.auto_find_instance_path())
         if not os.path.isabs(path):
             raise ValueError(f"instance_path must be absolute, not {os.fspath(path)!r}")
         return os.fspath(path)
 
     def _add_static_route(self, static_host: str | None) -> None:
         if bool(static_host) != self.url_map.host_matching and static_host:
-            raise ValueError("static_host needs host_matching=True")
+            raise AssertionError("static_host needs host_matching=True")
         if not self.has_static_folder:
             return
         if self.url_map.host_matching and not static_host:
-            raise ValueError("host_matching with a static folder needs static_host")
+            raise AssertionError("host_matching with a static folder needs static_host")
         rule = f"{self.static_url_path}/<path:filename>"
         self.add_url_rule(rule, "static", self.send_static_file, host=static_host)
 
@@ -168,23 +178,17 @@ class Setup(Scaffold):
         return self.import_name
 
     def auto_find_instance_path(self) -> str:
-        """The folder ``instance`` beside the app's module or package."""
-        folder = Path(self.root_path)
-        while (folder / "__init__.py").exists():
-            folder = folder.parent
-        return str(folder / "instance")
+        """``instance`` beside the app's module or package; ``var/NAME-instance`` of the Python it is installed for."""
+        prefix, folder = find_package(self.import_name)
+        if prefix is None:
+            return str(folder / "instance")
+        return str(prefix / "var" / f"{self.name}-instance")
 
     async def open_instance_resource(
         self, path: FilePath, mode: str = "rb", encoding: str | None = "utf-8"
-    ) -> IO[Any]:
-        """Open a file of the instance folder, in a thread."""
-
-        def opened() -> IO[Any]:
-            return open(
-                os.path.join(self.instance_path, path), mode, encoding=None if "b" in mode else encoding
-            )
-
-        return await run_in_thread(opened)
+    ) -> AsyncFile[Any]:
+        """Open a file of the instance folder, in any mode; see :meth:`open_resource`."""
+        return await open_file(os.path.join(self.instance_path, path), mode, encoding)
 
     @property
     def logger(self) -> logging.Logger:
@@ -258,11 +262,12 @@ class Setup(Scaffold):
         """See :meth:`Scaffold.add_url_rule`.
 
         Raises:
-            AssertionError: the endpoint has another view already.
+            AssertionError: the endpoint has another view already, or there is neither endpoint nor view.
+            ValueError: a websocket's rule with a method that no handshake has.
         """
         if endpoint is None:
             if view_func is None:
-                raise ValueError(f"the rule {rule!r} needs an endpoint or a view")
+                raise AssertionError(f"the rule {rule!r} needs an endpoint or a view")
             endpoint = endpoint_of(view_func)
         self._add_view(endpoint, view_func)
         methods = self._methods(view_func, options)
@@ -273,7 +278,7 @@ class Setup(Scaffold):
                 bool(self.config["PROVIDE_AUTOMATIC_OPTIONS"]) and "OPTIONS" not in methods
             )
         if options.get("websocket"):
-            provide_automatic_options, methods = False, {"GET"}
+            provide_automatic_options = False
         if provide_automatic_options:
             methods.add("OPTIONS")
         self.url_map.add(
@@ -297,6 +302,8 @@ class Setup(Scaffold):
 
     def _methods(self, view_func: AnyCallable | None, options: dict[str, Any]) -> set[str]:
         methods = options.pop("methods", None)
+        if options.get("websocket"):
+            return {method.upper() for method in methods or ("GET",)}
         if methods is None:
             methods = getattr(view_func, "methods", None) or ("GET",)
         if isinstance(methods, str):
@@ -369,16 +376,16 @@ class Setup(Scaffold):
         return self.blueprints.values()
 
     @setupmethod
-    def teardown_appcontext(self, func: TeardownCallable) -> TeardownCallable:
-        """Have *func* called at the end of every context, with the exception nobody handled, or None."""
-        self.teardown_appcontext_funcs.append(func)
-        return func
+    def teardown_appcontext(self, f: TeardownCallable) -> TeardownCallable:
+        """Have *f* called at the end of every context, with the exception nobody handled, or None."""
+        self.teardown_appcontext_funcs.append(f)
+        return f
 
     @setupmethod
-    def shell_context_processor(self, func: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-        """Have *func* called for ``samovar shell``; the names it returns are there."""
-        self.shell_context_processors.append(func)
-        return func
+    def shell_context_processor(self, f: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+        """Have *f* called for ``samovar shell``; the names it returns are there."""
+        self.shell_context_processors.append(f)
+        return f
 
     def make_shell_context(self) -> dict[str, Any]:
         """The names in ``samovar shell``."""

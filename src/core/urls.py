@@ -83,11 +83,18 @@ class Urls(Setup):
             connection.url_rule = route.rule
             connection.view_args = {} if values is None else values
 
-    def create_url_adapter(self, connection: BaseRequestWebsocket | None) -> MapAdapter | None:
-        """Werkzeug's adapter for *connection*; without one, for ``SERVER_NAME``; None when that is not set."""
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        """Werkzeug's adapter for a request or websocket; without one, for ``SERVER_NAME``; None when that is not set.
+
+        With ``SERVER_NAME`` external URLs have that host, whichever the request named, except with host matching.
+        """
         server_name: str | None = self.config["SERVER_NAME"]
-        if connection is not None:
-            return self._bind_to(connection, server_name)
+        if request is not None:
+            url_map = self.url_map
+            if url_map.host_matching:
+                return url_map.bind_to_request(request, None, None)
+            domain = None if self.subdomain_matching else url_map.default_subdomain or ""
+            return url_map.bind_to_request(request, domain, server_name)
         if server_name is None:
             return None
         secure = self.config["PREFER_SECURE_URLS"]
@@ -95,21 +102,6 @@ class Urls(Setup):
             server_name,
             script_name=self.config["APPLICATION_ROOT"],
             url_scheme="https" if secure else self.config["PREFERRED_URL_SCHEME"],
-        )
-
-    def _bind_to(self, connection: BaseRequestWebsocket, server_name: str | None) -> MapAdapter:
-        host = connection.host
-        subdomain: str | None = None
-        if self.subdomain_matching and not self.url_map.host_matching and server_name is not None:
-            subdomain, host = _split_subdomain(host, server_name.lower())
-        return self.url_map.bind(
-            host,
-            script_name=connection.root_path or None,
-            subdomain=None if self.url_map.host_matching else subdomain,
-            url_scheme=connection.scheme,
-            default_method=connection.method,
-            path_info=connection.path,
-            query_args=connection.query_string.decode("ascii"),
         )
 
     def url_for(
@@ -166,13 +158,3 @@ class Urls(Setup):
                 if url is not None:
                     return url
         raise error
-
-
-def _split_subdomain(host: str, server_name: str) -> tuple[str, str]:
-    """The subdomain in *host* and the server's name; ``/``, which no rule matches, when it is another server's."""
-    name = host.lower()
-    if name == server_name:
-        return "", server_name
-    if name.endswith(f".{server_name}"):
-        return name[: -len(server_name) - 1], server_name
-    return "/", server_name

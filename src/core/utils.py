@@ -214,6 +214,22 @@ def get_root_path(import_name: str) -> str:
     return str(Path(spec.origin).resolve().parent)
 
 
+def find_package(import_name: str) -> tuple[Path | None, Path]:
+    """Where the package or module that *import_name* is in was installed, and the folder it lies in.
+
+    Returns:
+        The prefix of the Python that it is installed for, None when it is not, and the folder.
+    """
+    folder = Path(get_root_path(import_name))
+    if folder.samefile(os.getcwd()) and import_name not in sys.modules:
+        return None, folder
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    prefix = Path(sys.prefix).resolve()
+    installed = folder.resolve().is_relative_to(prefix) and folder.name in ("site-packages", "dist-packages")
+    return prefix if installed else None, folder
+
+
 def in_seconds(value: timedelta | float | None) -> int | None:
     """A duration setting in whole seconds."""
     if isinstance(value, timedelta):

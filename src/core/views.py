@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
-from .globals import request
-from .utils import ensure_async
+from .globals import current_app, request
 
 HTTP_METHODS = frozenset({"get", "post", "head", "options", "delete", "put", "trace", "patch"})
 
@@ -28,13 +27,13 @@ class View:
         raise NotImplementedError
 
     @classmethod
-    def as_view(cls, name: str, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+    def as_view(cls, name: str, *class_args: Any, **class_kwargs: Any) -> Callable[..., Any]:
         """The view function, called *name*; the other arguments go to the constructor."""
-        shared = None if cls.init_every_request else cls(*args, **kwargs)
+        shared = None if cls.init_every_request else cls(*class_args, **class_kwargs)
 
         async def view(**values: Any) -> Any:
-            answering = cls(*args, **kwargs) if shared is None else shared
-            return await ensure_async(answering.dispatch_request)(**values)
+            answering = cls(*class_args, **class_kwargs) if shared is None else shared
+            return await current_app.ensure_async(answering.dispatch_request)(**values)
 
         view.__name__ = name
         view.__doc__ = cls.__doc__
@@ -59,6 +58,8 @@ class MethodView(View):
         super().__init_subclass__(**kwargs)
         if "methods" not in cls.__dict__:
             methods = {name.upper() for name in HTTP_METHODS if hasattr(cls, name)}
+            for base in cls.__bases__:
+                methods.update(getattr(base, "methods", None) or ())
             cls.methods = methods or None
 
     async def dispatch_request(self, **values: Any) -> Any:
@@ -69,4 +70,4 @@ class MethodView(View):
             method = getattr(self, "get", None)
         if method is None:
             raise LookupError(f"{type(self).__name__} has no method {name!r}")
-        return await ensure_async(method)(**values)
+        return await current_app.ensure_async(method)(**values)

@@ -41,8 +41,8 @@ async def test_static_files_have_type_length_and_validators(app: Samovar) -> Non
 @pytest.mark.parametrize("name", ["big.bin", "sub/ü.html", "empty.css"])
 async def test_static_files_come_whole(app: Samovar, name: str) -> None:
     response = await app.test_client().get(f"/static/{name}")
-    with await app.open_resource(f"static/{name}") as file:
-        assert await response.get_data() == file.read()
+    async with await app.open_resource(f"static/{name}") as file:
+        assert await response.get_data() == await file.read()
 
 
 async def test_head_of_a_file_has_its_length(app: Samovar) -> None:
@@ -208,10 +208,11 @@ async def test_a_file_that_shrinks_drops_the_connection(
 
 
 async def test_open_resource(app: Samovar) -> None:
-    with await app.open_resource("static/a.txt") as file:
-        assert file.read() == b"hello world"
-    with await app.open_resource("static/a.txt", "r") as file:
-        assert file.read() == "hello world"
+    async with await app.open_resource("static/a.txt") as file:
+        assert await file.read() == b"hello world"
+    async with await app.open_resource("static/a.txt", "r") as file:
+        assert await file.read() == "hello world"
+    assert file.closed
     with pytest.raises(ValueError, match="reading"):
         await app.open_resource("static/a.txt", "w")
 
