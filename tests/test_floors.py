@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core/logging",
         "core/utils",
         "core/datastructures",
+        "core/files",
         "core/formparser",
         "core/sessions",
         "core/siblings",
