@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import Any
 
 import pytest
@@ -95,6 +96,51 @@ async def test_an_iterated_body_is_not_there_again(app: Samovar) -> None:
             await request.get_data()
 
 
+async def test_a_body_may_be_asked_for_by_several_at_once(app: Samovar) -> None:
+    @app.post("/all")
+    async def all_at_once() -> Any:
+        async def pieces() -> bytes:
+            return b"".join([piece async for piece in request.body])
+
+        got = await asyncio.gather(request.get_json(), request.get_data(), request.body, pieces())
+        return [got[0], *[part.decode() for part in got[1:]]]
+
+    wire = Wire(app, "POST", "/all", headers=[(b"content-type", b"application/json")])
+    running = asyncio.ensure_future(wire.run())
+    for byte in b'{"a":1}':
+        wire.feed(bytes([byte]), True)
+        await asyncio.sleep(0)
+    wire.feed()
+    await running
+    assert wire.body == b'[{"a":1},"{\\"a\\":1}","{\\"a\\":1}","{\\"a\\":1}"]\n'
+
+
+async def test_who_stops_reading_loses_nothing_for_the_next(app: Samovar) -> None:
+    @app.post("/again")
+    async def again() -> bytes:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await request.get_data()
+        wire.feed(b"cd")
+        return await request.get_data()
+
+    wire = Wire(app, "POST", "/again")
+    wire.feed(b"ab", True)
+    await wire.run()
+    assert wire.body == b"abcd"
+
+
+async def test_a_hook_may_replace_the_body(app: Samovar) -> None:
+    @app.before_request
+    async def unpack() -> None:
+        if request.headers.get("content-encoding") == "deflate":
+            request.body.set_result(zlib.decompress(await request.get_data()))
+
+    headers = {**JSON, "content-encoding": "deflate"}
+    response = await app.test_client().post("/json", data=zlib.compress(b'{"a": 1}'), headers=headers)
+    assert await response.get_json() == {"got": {"a": 1}}
+
+
 async def test_stream_points_at_body(app: Samovar) -> None:
     async with app.test_request_context("/"):
         with pytest.raises(NotImplementedError, match="request.body"):
@@ -122,6 +168,32 @@ async def test_a_lying_content_length_does_not_pass_the_limit(app: Samovar) -> N
     wire.feed(b"x" * 11)
     await wire.run()
     assert wire.status == 413
+
+
+LIMITS = ["max_content_length", "max_form_memory_size", "max_form_parts", "body_timeout"]
+
+
+@pytest.mark.parametrize("name", LIMITS)
+async def test_a_limit_is_the_apps_the_class_or_the_requests_own(app: Samovar, name: str) -> None:
+    class Strict(Request):
+        pass
+
+    setattr(Strict, name, 5)
+    async with app.test_request_context("/"):
+        assert getattr(request, name) == app.config[name.upper()]
+        setattr(request, name, 7)
+        assert getattr(request, name) == 7
+    app.request_class = Strict
+    async with app.test_request_context("/"):
+        assert getattr(request, name) == 5
+
+
+async def test_a_class_may_have_its_own_limit(app: Samovar) -> None:
+    class Strict(Request):
+        max_content_length = 2
+
+    app.request_class = Strict
+    assert (await app.test_client().post("/data", data="abc")).status_code == 413
 
 
 async def test_one_request_may_have_its_own_limit(app: Samovar) -> None:

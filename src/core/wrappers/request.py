@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Generator
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
 from werkzeug.datastructures import CombinedMultiDict, MultiDict
 from werkzeug.exceptions import (
@@ -15,7 +15,7 @@ from werkzeug.exceptions import (
 )
 
 from ..ctx import current_context
-from ..formparser import FORM_TYPES, FormDataParser
+from ..formparser import FORM_TYPES, MULTIPART, FormDataParser
 from ..typing import Scope
 from ..utils import within
 from .base import BaseRequestWebsocket, lazy, routed_path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..datastructures import FileStorage
     from ..json.provider import JSONProvider
 
-_UNSET: Any = object()
+T = TypeVar("T")
 
 
 class BodySource(Protocol):
@@ -46,7 +46,8 @@ class BodySource(Protocol):
 class Body:
     """A request's body: ``await`` it for all of it, or ``async for`` the pieces as they come.
 
-    Both may be used once each: what was iterated over is not kept.
+    What was awaited is kept, and several coroutines may await it at once. What was iterated over is not kept: of two
+    that iterate, each gets what the other does not.
 
     Args:
         source: gives the pieces; None for no body.
@@ -54,6 +55,12 @@ class Body:
         max_content_length: above it the request is refused with 413, in bytes.
         timeout: for the whole, or for each piece when iterating, in seconds; then 408.
     """
+
+    _busy = False
+    """Somebody is taking pieces from the source."""
+    _given = False
+    """Pieces were given to somebody who iterates, and are not kept."""
+    _waiters: list[asyncio.Future[None]] | None = None
 
     def __init__(
         self,
@@ -67,7 +74,7 @@ class Body:
         self._timeout = timeout
         self._size = 0
         self._complete: bool = source is None
-        self._result: bytes | None = None
+        self._kept: list[bytes] = []
         if (
             max_content_length is not None
             and content_length is not None
@@ -76,37 +83,93 @@ class Body:
             raise RequestEntityTooLarge()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._pieces()
+        return self._pieces(keep=False)
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        if self._result is not None:
-            if self._result:
-                yield self._result
-            return
-        while not self._complete:
-            piece = await self._next(self._timeout)
+    def keeping(self) -> AsyncIterator[bytes]:
+        """The pieces as they come, kept as well, so that the whole may still be awaited afterwards."""
+        return self._pieces(keep=True)
+
+    async def _pieces(self, *, keep: bool) -> AsyncIterator[bytes]:
+        kept, seen = self._kept, 0
+        while seen < len(kept) or not self._complete:
+            if seen < len(kept):
+                piece = kept[seen]
+                seen += 1
+            elif self._busy:
+                await self._my_turn()
+                continue
+            else:
+                piece = await self._take(keep)
+                seen += keep
             if piece:
                 yield piece
+
+    async def _take(self, keep: bool) -> bytes:
+        """The next piece of the source, for somebody who iterates."""
+        self._busy = True
+        try:
+            piece = await self._next(self._timeout)
+        finally:
+            self._pass_on()
+        if keep:
+            self._kept.append(piece)
+        elif piece:
+            self._given = True
+        return piece
 
     def __await__(self) -> Generator[Any, Any, bytes]:
         return self.read().__await__()
 
     async def read(self) -> bytes:
-        """All of it; kept, so that it can be read again."""
-        if self._result is not None:
-            return self._result
-        if self._size:
-            raise RuntimeError("the body was already iterated over; it is not kept")
-        pieces: list[bytes] = []
+        """All of it; kept, so that it can be read again. One who is cancelled meanwhile loses nothing for the others.
+
+        Raises:
+            RuntimeError: pieces of it went to somebody who iterated.
+        """
+        while not self._complete:
+            if self._given:
+                break
+            if self._busy:
+                await self._my_turn()
+                continue
+            self._busy = True
+            try:
+                await self._read_rest()
+            finally:
+                self._pass_on()
+        if self._given:
+            raise RuntimeError(
+                "the body was already iterated over, or read as a multipart form: it is not kept. "
+                "Call get_data() first where both are needed"
+            )
+        kept = self._kept
+        if len(kept) != 1:
+            kept = self._kept = [b"".join(kept)]  # another list: somebody may be in the midst of the old one
+        return kept[0]
+
+    async def _read_rest(self) -> None:
         left, end = self._timeout, 0.0
         while not self._complete:
-            pieces.append(await self._next(left))
+            self._kept.append(await self._next(left))
             if left is not None and not self._complete:  # the time is for the whole
                 now = asyncio.get_running_loop().time()
                 end = end or now + left
                 left = max(0.0, end - now)
-        self._result = b"".join(pieces)
-        return self._result
+
+    async def _my_turn(self) -> None:
+        """Wait until nobody takes pieces."""
+        waiter = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        await waiter
+
+    def _pass_on(self) -> None:
+        self._busy = False
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _next(self, timeout: float | None) -> bytes:
         if self._complete or self._source is None:
@@ -123,7 +186,38 @@ class Body:
 
     def clear(self) -> None:
         """Forget what was read and kept."""
-        self._result = b"" if self._result is not None else None
+        self._kept = []
+
+    def set_result(self, data: bytes) -> None:
+        """Make *data* the body, whatever the client sent: for a hook that decompresses or decrypts it."""
+        self._kept, self._given, self._complete = [data], False, True
+
+
+class limit(Generic[T]):
+    """An attribute that is a setting of the app until it is set, on one request or in a subclass.
+
+    Args:
+        setting: the name in ``app.config``.
+        doc: the attribute's docstring.
+    """
+
+    def __init__(self, setting: str, doc: str) -> None:
+        self.setting = setting
+        self.__doc__ = doc
+
+    if TYPE_CHECKING:  # at run time it is set in the instance, which comes first
+
+        def __set__(self, instance: object, value: T) -> None: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> limit[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        context = current_context()
+        return None if context is None else context.app.config[self.setting]
 
 
 class Request(BaseRequestWebsocket):
@@ -137,11 +231,19 @@ class Request(BaseRequestWebsocket):
     body_class: type[Body] = Body
     form_data_parser_class: type[FormDataParser] = FormDataParser
 
-    _max_content_length: int | None = _UNSET
-    _max_form_memory_size: int | None = _UNSET
-    _max_form_parts: int | None = _UNSET
-    body_timeout: float | None = _UNSET
-    """Seconds for the body, instead of ``BODY_TIMEOUT``; None for no limit."""
+    max_content_length = limit[int | None](
+        "MAX_CONTENT_LENGTH",
+        "The largest body, in bytes; ``MAX_CONTENT_LENGTH`` unless set, None for no limit.",
+    )
+    max_form_memory_size = limit[int | None](
+        "MAX_FORM_MEMORY_SIZE", "Bytes of form fields held in memory; ``MAX_FORM_MEMORY_SIZE`` unless set."
+    )
+    max_form_parts = limit[int | None](
+        "MAX_FORM_PARTS", "Fields and files of one form; ``MAX_FORM_PARTS`` unless set."
+    )
+    body_timeout = limit[float | None](
+        "BODY_TIMEOUT", "Seconds for the body; ``BODY_TIMEOUT`` unless set, None for no limit."
+    )
 
     _parsed: tuple[MultiDict[str, str], MultiDict[str, FileStorage]] | None = None
     _json: dict[bool, Any] | None = None
@@ -154,44 +256,6 @@ class Request(BaseRequestWebsocket):
         self.method = scope["method"]
         self._source = source
 
-    # --- limits -----------------------------------------------------------------------------------------------
-
-    @property
-    def max_content_length(self) -> int | None:
-        """The largest body for this request, in bytes; ``MAX_CONTENT_LENGTH`` unless set, None for no limit."""
-        limit: int | None = self._limit(self._max_content_length, "MAX_CONTENT_LENGTH")
-        return limit
-
-    @max_content_length.setter
-    def max_content_length(self, value: int | None) -> None:
-        self._max_content_length = value
-
-    @property
-    def max_form_memory_size(self) -> int | None:
-        """Bytes of form fields held in memory; ``MAX_FORM_MEMORY_SIZE`` unless set."""
-        limit: int | None = self._limit(self._max_form_memory_size, "MAX_FORM_MEMORY_SIZE")
-        return limit
-
-    @max_form_memory_size.setter
-    def max_form_memory_size(self, value: int | None) -> None:
-        self._max_form_memory_size = value
-
-    @property
-    def max_form_parts(self) -> int | None:
-        """Fields and files of one form; ``MAX_FORM_PARTS`` unless set."""
-        limit: int | None = self._limit(self._max_form_parts, "MAX_FORM_PARTS")
-        return limit
-
-    @max_form_parts.setter
-    def max_form_parts(self, value: int | None) -> None:
-        self._max_form_parts = value
-
-    def _limit(self, own: float | None, setting: str) -> Any:
-        if own is not _UNSET:
-            return own
-        context = current_context()
-        return None if context is None else context.app.config[setting]
-
     # --- the body ---------------------------------------------------------------------------------------------
 
     @lazy
@@ -201,15 +265,7 @@ class Request(BaseRequestWebsocket):
         Raises:
             RequestEntityTooLarge: the client announces more than the limit.
         """
-        context = current_context()
-        config = {} if context is None else context.app.config
-        most, timeout = self._max_content_length, self.body_timeout
-        return self.body_class(
-            self._source,
-            self.content_length,
-            config.get("MAX_CONTENT_LENGTH") if most is _UNSET else most,
-            config.get("BODY_TIMEOUT") if timeout is _UNSET else timeout,
-        )
+        return self.body_class(self._source, self.content_length, self.max_content_length, self.body_timeout)
 
     @property
     def stream(self) -> NoReturn:
@@ -218,7 +274,7 @@ class Request(BaseRequestWebsocket):
 
     @property
     def data(self) -> Awaitable[bytes]:
-        """The whole body: ``await request.data``; empty when it was a form."""
+        """The whole body: ``await request.data``; empty when it was a multipart form."""
         return self.get_data(as_text=False, parse_form_data=True)
 
     @overload
@@ -237,14 +293,17 @@ class Request(BaseRequestWebsocket):
         Args:
             cache: keep it, so that it can be read again.
             as_text: decoded from UTF-8; what does not decode is replaced.
-            parse_form_data: a form is parsed first, and the result is empty then.
+            parse_form_data: a form is parsed first; if it was multipart, the result is empty, since uploads go to
+                files piece by piece.
 
         Raises:
             RequestEntityTooLarge: 413, over the limit. RequestTimeout: 408, too slow.
+            RuntimeError: the body was iterated over or read as a multipart form before.
         """
         if parse_form_data and self.mimetype in FORM_TYPES:
             await self._form_and_files()
-            return "" if as_text else b""
+            if self.mimetype == MULTIPART:
+                return "" if as_text else b""
         body = self.body
         data = await body.read()
         if not cache:
@@ -341,7 +400,7 @@ class Request(BaseRequestWebsocket):
 
     @property
     def values(self) -> Awaitable[CombinedMultiDict[str, str]]:
-        """The query's arguments and, where a method has a body, the form's fields: ``await request.values``."""
+        """The query's arguments and, unless the method is GET, the form's fields: ``await request.values``."""
         return self._values()
 
     async def _form(self) -> MultiDict[str, str]:
@@ -352,22 +411,34 @@ class Request(BaseRequestWebsocket):
 
     async def _values(self) -> CombinedMultiDict[str, str]:
         sources: list[MultiDict[str, str]] = [self.args]
-        if self.method in {"POST", "PUT", "PATCH"}:
+        if self.method != "GET":
             sources.append(await self._form())
         return CombinedMultiDict(sources)
 
     async def _form_and_files(self) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
         if self._parsed is None:
-            parser = self.make_form_data_parser()
-            self._parsed = await parser.parse(
-                self.body, self.mimetype, self.content_length, self.mimetype_params
-            )
+            async with self._form_turn:  # of several that ask at once, one parses
+                if self._parsed is None:
+                    self._parsed = await self._parse_form()
         return self._parsed
+
+    @lazy
+    def _form_turn(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    async def _parse_form(self) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+        parser = self.make_form_data_parser()
+        # What is held in memory anyway stays readable, as those who verify a signature over it need it.
+        body = self.body if self.mimetype == MULTIPART else self.body.keeping()
+        return await parser.parse(body, self.mimetype, self.content_length, self.mimetype_params)
 
     def make_form_data_parser(self) -> FormDataParser:
         """The parser of this request's form."""
         return self.form_data_parser_class(
-            max_form_memory_size=self.max_form_memory_size, max_form_parts=self.max_form_parts
+            max_form_memory_size=self.max_form_memory_size,
+            max_content_length=self.max_content_length,
+            max_form_parts=self.max_form_parts,
+            cls=self.parameter_storage_class,
         )
 
     async def close(self) -> None:
