@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "broadcast/timeline",
         "broadcast/counters",
         "broadcast/retry",
+        "broadcast/limits",
     ),
     ("broadcast", "backends"),
     (

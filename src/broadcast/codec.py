@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import struct
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -33,6 +34,7 @@ ID = re.compile(r"[!-~]{1,64}")  # printable ASCII without the space: it travels
 
 _CODES: Mapping[str, int] = {kind: code for code, kind in enumerate(KINDS)}
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_RANDOM = struct.Struct(">HQ")
 _pack = msgpack.Packer(use_bin_type=True).pack
 
 
@@ -78,12 +80,14 @@ class Envelope(NamedTuple):
 
 def encode(envelope: Envelope) -> bytes:
     """The bytes of *envelope*."""
-    fields: list[Any] = [VERSION, envelope.id, envelope.ts, MESSAGE, _CODES[envelope.kind], envelope.body]
-    if envelope.user is not None or envelope.headers:
-        fields.append(envelope.user)
-    if envelope.headers:
-        fields.append(dict(envelope.headers))
-    packed: bytes = _pack(fields)
+    id, ts, kind, body, user, headers = envelope
+    packed: bytes
+    if headers:
+        packed = _pack((VERSION, id, ts, MESSAGE, _CODES[kind], body, user, dict(headers)))
+    elif user is not None:
+        packed = _pack((VERSION, id, ts, MESSAGE, _CODES[kind], body, user))
+    else:
+        packed = _pack((VERSION, id, ts, MESSAGE, _CODES[kind], body))
     return packed
 
 
@@ -196,9 +200,9 @@ def check_member_id(id: str) -> None:
 
 def fresh_id() -> str:
     """An id of our own: a UUID of version 7 (RFC 9562, section 5.7) as 32 hex digits, so ids sort by time."""
-    random = int.from_bytes(os.urandom(10), "big")
-    high = time.time_ns() // 1_000_000 << 16 | 0x7000 | random >> 68
-    return f"{high:016x}{0x8000000000000000 | random & 0x3FFFFFFFFFFFFFFF:016x}"
+    high, low = _RANDOM.unpack(os.urandom(_RANDOM.size))
+    first = time.time_ns() // 1_000_000 << 16 | 0x7000 | high & 0xFFF
+    return "%016x%016x" % (first, 0x8000000000000000 | low & 0x3FFFFFFFFFFFFFFF)  # noqa: UP031  # a third faster
 
 
 def now_ms() -> int:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -24,7 +25,16 @@ from ..errors import (
     UnsupportedByBackend,
 )
 from ..tasks import Scope
-from .backend import DEFAULT_RETENTION, Backend, Feature, Health, Retention, open_backend, redact_url
+from .backend import (
+    DEFAULT_RETENTION,
+    Accepted,
+    Backend,
+    Feature,
+    Health,
+    Retention,
+    open_backend,
+    redact_url,
+)
 from .backend import State as BackendState
 from .blocking import HubThread, refuse_loop, wait_for_publish
 from .channel import Channel
@@ -388,31 +398,40 @@ class Hub:
         if version is not None:
             check_version(version)
             self._need(Feature.VERSION)
-        return await self._publish(channel, data, id=id, user=user, version=version)
+        id, attempt = self._prepare(channel, data, id, user, version)
+        return self._published(id, await self._publisher.call(id, attempt))
 
-    async def _publish(
-        self,
-        channel: str,
-        data: Any,
-        *,
-        id: str | None = None,
-        user: str | None = None,
-        version: int | None = None,
-    ) -> Published:
+    def _prepare(
+        self, channel: str, data: Any, id: str | None, user: str | None, version: int | None
+    ) -> tuple[str, Callable[[], Awaitable[Accepted]]]:
+        """Check and encode a message; returns its id, and what publishes it.
+
+        A closure would hold a cell for each argument, and while a thousand publishes wait that is felt.
+        """
         self._ready()
         retention = self._retention(channel)
         id, envelope, dedupe = self._envelope(channel, data, id, user)
-        accepted = await self._publisher.call(
-            id,
-            lambda: self.backend.publish(
-                channel, envelope, id=id, retention=retention, version=version, dedupe_seconds=dedupe
-            ),
+        return id, partial(
+            self.backend.publish,
+            channel,
+            envelope,
+            id=id,
+            retention=retention,
+            version=version,
+            dedupe_seconds=dedupe,
         )
-        self._count(accepted.duplicate)
+
+    def _published(self, id: str, accepted: Accepted) -> Published:
+        if accepted.duplicate:
+            self.counters.duplicates += 1
+        else:
+            self.counters.published += 1
         return Published(id, accepted.position, accepted.duplicate)
 
     async def _publish_internal(self, channel: str, data: Any) -> object:
-        return await self._publish(channel, data)
+        """Publish on a channel of the hubs' own."""
+        id, attempt = self._prepare(channel, data, None, None, None)
+        return self._published(id, await self._publisher.call(id, attempt))
 
     def publish_sync(
         self,
@@ -473,12 +492,7 @@ class Hub:
         accepted = await self._publisher.call(
             records[0][2], lambda: self.backend.publish_many(records, dedupe_seconds=dedupe)
         )
-        for one in accepted:
-            self._count(one.duplicate)
-        return [
-            Published(id, one.position, one.duplicate)
-            for (_, _, id, _), one in zip(records, accepted, strict=True)
-        ]
+        return [self._published(id, one) for (_, _, id, _), one in zip(records, accepted, strict=True)]
 
     def _envelope(
         self, channel: str, data: Any, id: str | None, user: str | None
@@ -502,12 +516,6 @@ class Hub:
                 id=id,
             )
         return id, encode(Envelope(id, now_ms(), kind, body, user)), dedupe
-
-    def _count(self, duplicate: bool) -> None:
-        if duplicate:
-            self.counters.duplicates += 1
-        else:
-            self.counters.published += 1
 
     def _need(self, feature: Feature) -> None:
         if feature not in self.backend.features:
@@ -724,8 +732,8 @@ class Hub:
     async def kick(self, user: str) -> None:
         """Send *user* away from every worker: the open connections of that name are closed.
 
-        Those are websockets, event streams and waiting long-polls that asked a rule or ``app.identify`` who they are. It
-        is no ban: rules are asked again when the client comes back, so take its rights first, then kick.
+        Those are websockets, event streams and waiting long-polls that asked a rule or ``app.identify`` who they are.
+        It is no ban: rules are asked again when the client comes back, so take its rights first, then kick.
 
         Raises:
             PublishError: the workers may not have heard it; kicking again does no harm.

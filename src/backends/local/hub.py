@@ -262,13 +262,14 @@ class Connection(asyncio.Protocol):
         self, number: int, channel: Any, envelope: Any, id: Any, retention: Any, version: Any, dedupe: Any
     ) -> None:
         check(version is None or is_whole(version), "a version")
-        record = _read_record([channel, envelope, id, retention])
+        record = _read_record(channel, envelope, id, retention)
         self._answer(number, self._append(record, version, read_seconds(dedupe)))
 
     def _publish_many(self, number: int, records: Any, dedupe: Any) -> None:
         check(type(records) is list, "records")
+        check(all(type(record) is list and len(record) == 4 for record in records), "a record")
         seconds = read_seconds(dedupe)
-        checked = [_read_record(record) for record in records]  # before the first is in
+        checked = [_read_record(*record) for record in records]  # before the first is in
         self._answer(number, [self._append(record, None, seconds) for record in checked])
 
     def _append(self, record: _Sent, version: int | None, seconds: float) -> tuple[str, int, bool]:
@@ -364,10 +365,8 @@ _CALLS: dict[int, tuple[int, Callable[..., None]]] = {
 _Sent = tuple[str, bytes, str, Retention | None]
 
 
-def _read_record(value: Any) -> _Sent:
-    """A record to publish: channel, envelope, id, retention."""
-    check(type(value) is list and len(value) == 4, "a record")
-    channel, envelope, id, retention = value
+def _read_record(channel: Any, envelope: Any, id: Any, retention: Any) -> _Sent:
+    """A record to publish."""
     check(is_name(channel), "a channel")
     check(type(envelope) is bytes and len(envelope) <= MAX_RECORD, "an envelope")
     check(type(id) is str and len(id) <= MAX_ID, "an id")

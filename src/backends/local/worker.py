@@ -63,6 +63,7 @@ DEAD_AFTER = 4  # heartbeats without a byte from the other side
 PATIENCE = 1.0  # seconds for which calls wait while a lost link may come back, before they raise
 CONNECT_TIMEOUT = 4.0  # seconds
 HIGH_WATER = 1024 * 1024  # bytes on their way to the hub at which publishers wait
+EARLY = 64 * 1024  # bytes that are sent before the turn of the loop is over: the hub works on them meanwhile
 MANY = 1000  # records in one call
 MEMBERS = 500  # ids of members in one call
 LOST: Any = object()  # the answer to a call whose link was lost
@@ -306,9 +307,14 @@ class Link(asyncio.Protocol):
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
+        elif self._outgoing.size >= EARLY:
+            self._write()
 
     def _flush(self) -> None:
         self._flushing = False
+        self._write()
+
+    def _write(self) -> None:
         while self._outgoing and not self.full and not self.closed.done() and self._transport is not None:
             self._transport.write(self._outgoing.take())
 
