@@ -141,7 +141,7 @@ NASTY = b"\r\n--B", b"\r", b"\n", b"\r\n", b"", b"--B--", b"\r\n--", b"x\r\n--B-
 @pytest.mark.parametrize(
     ("boundary", "size", "padding"),
     [(boundary, size, b"") for boundary in (b"B0undary", b"----", b"x" * 70) for size in (1, 2, 3)]
-    + [(b"B0undary", 1, b" \t"), (b"B", None, b" \t")],
+    + [(b"B0undary", 1, b" \t"), (b"B0undary", None, b" \t")],
 )
 async def test_where_a_multipart_body_is_cut_does_not_matter(
     boundary: bytes, size: int | None, padding: bytes

@@ -14,7 +14,7 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from ..ctx import current_context
+from ..ctx import _current, current_context
 from ..formparser import FORM_TYPES, MULTIPART, FormDataParser
 from ..typing import Scope
 from ..utils import within
@@ -126,15 +126,15 @@ class Body:
         Raises:
             RuntimeError: pieces of it went to somebody who iterated.
         """
-        while not self._complete:
-            if self._given:
-                break
+        while not self._complete and not self._given:
             if self._busy:
                 await self._my_turn()
                 continue
             self._busy = True
             try:
-                await self._read_rest()
+                self._kept.append(await self._next(self._timeout))
+                if not self._complete:
+                    await self._read_rest()
             finally:
                 self._pass_on()
         if self._given:
@@ -148,13 +148,10 @@ class Body:
         return kept[0]
 
     async def _read_rest(self) -> None:
-        left, end = self._timeout, 0.0
+        clock = asyncio.get_running_loop().time
+        end = None if self._timeout is None else clock() + self._timeout  # the time is for the whole
         while not self._complete:
-            self._kept.append(await self._next(left))
-            if left is not None and not self._complete:  # the time is for the whole
-                now = asyncio.get_running_loop().time()
-                end = end or now + left
-                left = max(0.0, end - now)
+            self._kept.append(await self._next(None if end is None else max(0.0, end - clock())))
 
     async def _my_turn(self) -> None:
         """Wait until nobody takes pieces."""
@@ -166,10 +163,11 @@ class Body:
 
     def _pass_on(self) -> None:
         self._busy = False
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     async def _next(self, timeout: float | None) -> bytes:
         if self._complete or self._source is None:
@@ -216,7 +214,7 @@ class limit(Generic[T]):
     def __get__(self, instance: object | None, owner: type) -> Any:
         if instance is None:
             return self
-        context = current_context()
+        context = _current.get(None)
         return None if context is None else context.app.config[self.setting]
 
 
