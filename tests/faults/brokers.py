@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from asyncio import to_thread
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 from samovar.backends.local.worker import BEAT, DEAD_AFTER
 
-from ..services import REDIS, VALKEY, Service
+from ..services import RABBITMQ, REDIS, VALKEY, Service
 from ..support.process import Process
+from ..support.rabbitmq import RabbitServer
 from ..support.redis import RedisServer
 
 PASSWORD = "first"
@@ -45,6 +49,10 @@ class Broker(ABC):
     def start(self) -> None:
         """Start, and return when it is ready."""
 
+    async def up(self) -> None:
+        """:meth:`start` it, while everything else goes on; nothing where it is up."""
+        self.start()
+
     @abstractmethod
     def kill(self) -> None:
         """SIGKILL."""
@@ -52,6 +60,10 @@ class Broker(ABC):
     @abstractmethod
     def stop(self) -> None:
         """SIGTERM, and its end is waited for."""
+
+    async def down(self) -> None:
+        """:meth:`stop` it, while everything else goes on."""
+        self.stop()
 
     @abstractmethod
     def freeze(self) -> None:
@@ -150,6 +162,76 @@ class VolatileValkey(VolatileRedis):
 
     def __init__(self, folder: Path, *, heartbeat: float = 0.5) -> None:
         super().__init__(folder, VALKEY, heartbeat=heartbeat)
+
+
+class RabbitMQ(Broker):
+    """A RabbitMQ with a stream that keeps everything a run publishes.
+
+    Args:
+        folder: its log goes there.
+        server: one that others use before and after us; one of our own otherwise.
+        heartbeat: of the backend, in seconds.
+        size: bytes that the stream keeps.
+    """
+
+    durable: ClassVar[bool] = True
+
+    def __init__(
+        self, folder: Path, server: RabbitServer | None = None, *, heartbeat: float = 0.5, size: str = "1G"
+    ) -> None:
+        self.server = server or RabbitServer(RABBITMQ.need(), folder / "broker")
+        self.own = server is None
+        self.spoilt = False
+        self.notice = 2 * heartbeat
+        self.target: int = self.server.port
+        self.stream = f"faults.{secrets.token_hex(4)}"
+        self.query = f"stream={self.stream}&heartbeat={heartbeat:g}&size={size}&age=86400"
+
+    def url(self, target: int | str | None = None) -> str:
+        return self.server.url(self.query, port=int(target or self.target))
+
+    def start(self) -> None:
+        if not self.server.running:
+            self.server.start()
+
+    async def up(self) -> None:
+        await self.server.up()
+
+    def kill(self) -> None:
+        self.server.kill()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    async def down(self) -> None:
+        await to_thread(self.server.stop)
+
+    def freeze(self) -> None:
+        self.server.freeze()
+
+    def thaw(self) -> None:
+        self.server.thaw()
+
+    @contextmanager
+    def spoiling(self) -> Iterator[None]:
+        """What is done inside must be undone at the end, or nobody else can use the server."""
+        self.spoilt = True
+        yield
+        self.spoilt = False
+
+    def close(self) -> None:
+        if self.own:
+            self.server.close()
+        elif self.spoilt:
+            self.server.kill()
+            self.server.wipe()
+
+
+class SmallRabbitMQ(RabbitMQ):
+    """One whose stream drops the oldest after a few megabytes."""
+
+    def __init__(self, folder: Path, server: RabbitServer | None = None, *, heartbeat: float = 0.5) -> None:
+        super().__init__(folder, server, heartbeat=heartbeat, size="8M")
 
 
 class Local(Broker):
