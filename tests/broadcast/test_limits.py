@@ -39,6 +39,8 @@ async def test_each_of_many_has_its_own_time() -> None:
         over(limits, 0)
         await asyncio.wait({first})
         assert isinstance(first.exception(), TimeoutError) and not second.done()
+        (left,) = limits._running
+        assert limits._timer is not None and limits._timer.when() == left.end
         over(limits, 0)
         await asyncio.wait({second})
         assert isinstance(second.exception(), TimeoutError) and not limits
