@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from .ctx import Context, current_context, required_context
 from .globals import g, hub, request, session
 from .helpers import get_flashed_messages
 from .scaffold import setupmethod
-from .sessions import SecureCookieSessionInterface, SessionMixin
+from .sessions import SecureCookieSessionInterface, SessionInterface, SessionMixin
 from .signals import (
     appcontext_popped,
     appcontext_pushed,
@@ -139,6 +140,7 @@ class Contexts(Urls):
         return (
             issubclass(kind, SecureCookieSessionInterface)
             and kind.open_session is SecureCookieSessionInterface.open_session
+            and kind.make_null_session is SessionInterface.make_null_session
         )
 
     async def context_entered(self, context: Context) -> None:
@@ -147,10 +149,12 @@ class Contexts(Urls):
             await send(appcontext_pushed, self)
         connection = context.connection
         if connection is not None and not self._session_is_lazy:
-            opened = await self.session_interface.open_session(self._whole, connection)
-            context._session = (
-                self.session_interface.make_null_session(self._whole) if opened is None else opened
-            )
+            opened: Any = await self.session_interface.open_session(self._whole, connection)
+            if opened is None:
+                opened = self.session_interface.make_null_session(self._whole)
+                if inspect.isawaitable(opened):  # Flask's is a plain function
+                    opened = await opened
+            context._session = opened
 
     def open_session_nowait(self, context: Context) -> SessionMixin:
         """The session of *context*, when it opens itself on first touch.
@@ -165,7 +169,7 @@ class Contexts(Urls):
         if not isinstance(interface, SecureCookieSessionInterface):
             raise ContextError("'session' was used before the session interface opened it")
         opened = interface.open_session_nowait(self._whole, connection)
-        return interface.make_null_session(self._whole) if opened is None else opened
+        return interface.null_session_class() if opened is None else opened
 
     _torn_down_always = False
     """A subclass has teardown steps of its own, which run for every request."""

@@ -73,8 +73,8 @@ class SessionInterface:
     null_session_class = NullSession
     pickle_based = False
 
-    def make_null_session(self, app: Samovar) -> NullSession:
-        """What stands in where :meth:`open_session` returns None."""
+    async def make_null_session(self, app: Samovar) -> NullSession:
+        """What stands in where :meth:`open_session` returns None; one that is no coroutine function will do too."""
         return self.null_session_class()
 
     def is_null_session(self, obj: object) -> bool:
@@ -128,13 +128,17 @@ class SessionInterface:
         raise NotImplementedError
 
 
+session_json_serializer = TaggedJSONSerializer()
+"""Writes and reads the content of session cookies; register a :class:`JSONTag` with it to keep a type of your own."""
+
+
 class SecureCookieSessionInterface(SessionInterface):
     """Sessions in cookies signed by ItsDangerous; the format is Flask's."""
 
     salt = "cookie-session"
     digest_method = staticmethod(hashlib.sha1)
     key_derivation = "hmac"
-    serializer = TaggedJSONSerializer()
+    serializer = session_json_serializer
     session_class = SecureCookieSession
 
     def __init__(self) -> None:

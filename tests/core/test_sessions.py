@@ -11,8 +11,13 @@ import pytest
 from markupsafe import Markup
 
 from samovar import Samovar, flash, get_flashed_messages, session
-from samovar.core.json.tag import TaggedJSONSerializer
-from samovar.core.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
+from samovar.core.json.tag import JSONTag, TaggedJSONSerializer
+from samovar.core.sessions import (
+    NullSession,
+    SecureCookieSession,
+    SecureCookieSessionInterface,
+    SessionInterface,
+)
 
 
 @pytest.fixture
@@ -149,6 +154,95 @@ def test_types_survive_the_cookie(name: str) -> None:
     serializer = TaggedJSONSerializer()
     value = serializer.loads(serializer.dumps({"x": VALUES[name]}))["x"]
     assert value == VALUES[name] and type(value) is type(VALUES[name])
+
+
+class Point:
+    def __init__(self, x: int, y: Any) -> None:
+        self.x, self.y = x, y
+
+
+class TagPoint(JSONTag):
+    key = " p"
+
+    def check(self, value: Any) -> bool:
+        return isinstance(value, Point)
+
+    def to_json(self, value: Any) -> Any:
+        return self.serializer.tag([value.x, value.y])
+
+    def to_python(self, value: Any) -> Any:
+        return Point(*value)
+
+
+class TagText(JSONTag):
+    key = " s"
+
+    def check(self, value: Any) -> bool:
+        return isinstance(value, str)
+
+    def to_json(self, value: Any) -> Any:
+        return value[::-1]
+
+    def to_python(self, value: Any) -> Any:
+        return value[::-1]
+
+
+def test_a_type_of_ones_own_gets_a_tag() -> None:
+    serializer = TaggedJSONSerializer()
+    serializer.register(TagPoint)
+    text = serializer.dumps({"at": Point(1, (2, b"x")), "like": {" p": 1}})
+    value = serializer.loads(text)
+    assert (value["at"].x, value["at"].y, value["like"]) == (1, (2, b"x"), {" p": 1})
+
+
+def test_a_tag_is_taken_once_and_has_its_place() -> None:
+    serializer = TaggedJSONSerializer()
+    serializer.register(TagPoint)
+    with pytest.raises(KeyError, match="TagPoint"):
+        serializer.register(TagPoint)
+    serializer.register(TagText, index=0)
+    assert isinstance(serializer.order[0], TagText)
+    assert serializer.dumps(["ab", Markup("cd")]) == '[{" s":"ba"},{" s":"dc"}]'
+    serializer.register(TagText, force=True)
+    assert isinstance(serializer.order[-1], TagText) and serializer.tags[" s"] is serializer.order[-1]
+
+
+def test_an_app_registers_a_tag_with_its_interface() -> None:
+    class Interface(SecureCookieSessionInterface):
+        serializer = TaggedJSONSerializer()
+
+    app = Samovar(__name__)
+    app.secret_key = "k"
+    interface = app.session_interface = Interface()
+    interface.serializer.register(TagPoint)
+    signer = interface.get_signing_serializer(app)
+    assert signer is not None
+    assert signer.loads(signer.dumps({"at": Point(1, 2)}))["at"].y == 2
+
+
+class Nobody(NullSession):
+    pass
+
+
+async def nobody_yet(interface: SessionInterface, app: Samovar) -> NullSession:
+    return Nobody(await SessionInterface.make_null_session(interface, app))
+
+
+def nobody_at_once(interface: SessionInterface, app: Samovar) -> NullSession:
+    return Nobody()
+
+
+@pytest.mark.parametrize("make", [nobody_yet, nobody_at_once])
+async def test_who_stands_in_for_no_session_may_be_anything(make: Any) -> None:
+    Interface = type("Interface", (SecureCookieSessionInterface,), {"make_null_session": make})
+    app = Samovar(__name__)
+    app.session_interface = Interface()
+
+    @app.get("/")
+    async def index() -> Any:
+        return [session.get("a"), isinstance(session, Nobody)]
+
+    assert await (await app.test_client().get("/")).get_json() == [None, True]
 
 
 @pytest.mark.parametrize(("value", "what"), [({1}, "set"), ({"deep": [object()]}, "dict .*object")])
