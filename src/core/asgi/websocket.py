@@ -156,13 +156,15 @@ class WebsocketHandler:
         if self._shutdown and not handler.done():
             closing = lane.close(codes.RESTART.code, codes.RESTART.reason, initiator="server")
             await quietly(closing, within=SHUTDOWN_CLOSE)
+        await asyncio.sleep(0)  # a handler that was just given a message takes it, and what came with it
         outbound.close()
+        if not websocket.ends_gracefully:
+            handler.cancel()  # where it waits, at a receive() too
         self.inbound.end()
         websocket.connection_ended()
-        if handler.done():
+        if handler.done() or handler.cancelling():
             return
-        if websocket.ends_gracefully:
-            await asyncio.wait({handler}, timeout=self.close_timeout)
+        await asyncio.wait({handler}, timeout=self.close_timeout)
         if not handler.done():
             handler.cancel()
 

@@ -32,6 +32,9 @@ OnGap: TypeAlias = (
 SEND_AWAY = 1.0
 """Seconds that a peer which does not read may hold up the close frame that sends it away."""
 
+YIELD_EVERY = 16
+"""Own frames after which others have a turn: a handler that sends in a loop may never wait for a fast client."""
+
 logger = logging.getLogger("samovar.websocket")
 
 
@@ -83,6 +86,7 @@ class Outbound:
         self._interrupt = interrupt
         self._pending: set[asyncio.Future[None]] = set()
         self._closing = False
+        self._written = 0
         self._writer: asyncio.Task[None] | None = None
         self.stay: Stay | None = None
         self._judge: asyncio.Task[None] | None = None
@@ -95,6 +99,9 @@ class Outbound:
         """
         if self.subscription is None:
             await self.lane.write(data)
+            self._written += 1
+            if self._written % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
             return
         if self.lane.state is not LaneState.OPEN:
             raise self.lane.error()

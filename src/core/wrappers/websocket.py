@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import MutableMapping
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from werkzeug.datastructures import Headers
@@ -20,12 +21,28 @@ from ..realtime.identity import connection_id, member_for
 from ..realtime.inbound import Inbound, InboundEnd
 from ..realtime.lanes import Closed, LaneState, PlainLane
 from ..realtime.stay import may_end
+from ..signals import send, websocket_received, websocket_sent
 from .base import BaseRequestWebsocket
 
 if TYPE_CHECKING:
+    from ..json.provider import JSONProvider
     from ..realtime.sink import OnGap, Outbound
 
 HeadersLike: TypeAlias = "Headers | MutableMapping[str, str] | list[tuple[str, str]]"
+
+
+class MalformedJSON(BadRequest, JSONDecodeError):
+    """A message was to be JSON and is not: a 400 to the peer, and what the ``json`` module raises to the handler.
+
+    Args:
+        error: the provider's.
+    """
+
+    def __init__(self, error: ValueError) -> None:
+        known = error if isinstance(error, JSONDecodeError) else JSONDecodeError(str(error), "", 0)
+        JSONDecodeError.__init__(self, known.msg, known.doc, known.pos)
+        self.description = "a message of this websocket must be JSON"
+        self.response = None
 
 
 class Websocket(BaseRequestWebsocket):
@@ -92,6 +109,11 @@ class Websocket(BaseRequestWebsocket):
         if current_app.channels.identifies:
             await self.outbound.stay_of(current_app.hub).introduce()
 
+    @property
+    def json_module(self) -> JSONProvider:
+        """What reads and writes JSON: the app's provider."""
+        return current_app.json
+
     # --- in and out --------------------------------------------------------------------------------------------
 
     async def receive(self) -> str | bytes:
@@ -102,9 +124,20 @@ class Websocket(BaseRequestWebsocket):
         """
         await self.accept()
         try:
-            return await self.inbound.get()
+            return await self.next_message()
         except InboundEnd:
             raise self.lane.error() from None
+
+    async def next_message(self) -> str | bytes:
+        """The peer's next message, for :meth:`receive` and ``async for``.
+
+        Raises:
+            InboundEnd: none will come.
+        """
+        message = await self.inbound.get()
+        if websocket_received.receivers:
+            await send(websocket_received, message)
+        return message
 
     async def send(self, data: str | bytes | bytearray | memoryview) -> None:
         """Send one message, text or binary, behind what is queued; returns when the server has taken it.
@@ -121,25 +154,27 @@ class Websocket(BaseRequestWebsocket):
             )
         await self.accept()
         await self.outbound.send(data)
+        if websocket_sent.receivers:
+            await send(websocket_sent, data)
 
     async def receive_json(self) -> Any:
         """The next message of the peer, read as JSON.
 
         Raises:
-            BadRequest: it is not JSON; unhandled, it closes the connection with 4400.
+            MalformedJSON: it is not JSON; unhandled, it closes the connection with 4400.
         """
         data = await self.receive()
         try:
-            return current_app.json.loads(data)
+            return self.json_module.loads(data)
         except ValueError as error:
-            raise BadRequest("a message of this websocket must be JSON") from error
+            raise MalformedJSON(error) from error
 
     async def send_json(self, *args: Any, **kwargs: Any) -> None:
         """Send data as JSON; arguments as those of ``jsonify``."""
         if args and kwargs:
             raise TypeError("send_json takes positional or keyword arguments, not both")
         value = (args[0] if len(args) == 1 else list(args)) if args else kwargs
-        await self.send(current_app.json.dumps(value))
+        await self.send(self.json_module.dumps(value))
 
     def __aiter__(self) -> _Messages:
         """The peer's messages until it leaves; what it sent before is still delivered."""
@@ -285,6 +320,6 @@ class _Messages:
         websocket = self._websocket
         try:
             await websocket.accept()
-            return await websocket.inbound.get()
+            return await websocket.next_message()
         except (InboundEnd, WebsocketClosed):
             raise StopAsyncIteration from None
