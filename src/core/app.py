@@ -7,18 +7,24 @@ Its parts, each on the shoulders of the one before: ``scaffold`` (routes and hoo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .ctx import Context
+from .express import overrides
 from .health import add_health
 from .serving import Serving
 from .typing import ASGIReceive, ASGISend, Scope
+from .utils import decode_headers
 
 if TYPE_CHECKING:
+    from werkzeug.datastructures import Headers
+
     from .testing import SamovarClient as TestClient
     from .testing import TestApp
     from .testing.cli import CliRunner
+    from .wrappers.response import RawHeaders
 
 NOT_GIVEN: Any = object()  # None is JSON too
 
@@ -59,6 +65,7 @@ class Samovar(Serving):
         headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         query_string: Mapping[str, Any] | str | None = None,
         scheme: str = "http",
+        send_push_promise: Callable[[str, Headers], Awaitable[None]] | None = None,
         data: str | bytes | None = None,
         form: Mapping[str, Any] | None = None,
         json: Any = NOT_GIVEN,
@@ -73,6 +80,7 @@ class Samovar(Serving):
         Args:
             path: with or without a query.
             method, headers, query_string, scheme, root_path, http_version: of the request.
+            send_push_promise: called with the path and headers of what the request promises to push.
             data, form, json: one of them is its body.
             scope_base: more for the ASGI scope.
             auth: ``(user, password)`` or a werkzeug ``Authorization``.
@@ -105,10 +113,27 @@ class Samovar(Serving):
             http_version=http_version,
             scope_base=scope_base,
         )
-        return self.request_context(self.request_class(scope, _GivenBody(body.data)))
+        return self.request_context(self.request_class(scope, _GivenBody(body.data, send_push_promise)))
+
+    is_express = False
+    """Requests take the fast road; see :mod:`samovar.core.express`."""
+    _direct = False
+    _attributes = 0
 
     async def __call__(self, scope: Scope, receive: ASGIReceive, send: ASGISend) -> None:
-        await self.asgi_app(scope, receive, send)
+        if self._attributes != len(self.__dict__):
+            self._choose_road()
+        if self._direct and scope["type"] == "http":
+            await self.asgi_http_class(self, scope)(receive, send)
+        else:
+            await self.asgi_app(scope, receive, send)
+
+    def _choose_road(self) -> None:
+        """Look whether something is overridden; asked again whenever the app gets an attribute."""
+        self._direct = "asgi_app" not in self.__dict__ and type(self).asgi_app is Samovar.asgi_app
+        self.is_express = not overrides(self, Samovar)
+        self._attributes = 0  # it counts itself
+        self._attributes = len(self.__dict__)
 
     async def asgi_app(self, scope: Scope, receive: ASGIReceive, send: ASGISend) -> None:
         """The ASGI application; wrap this attribute to add middleware: ``app.asgi_app = Middleware(app.asgi_app)``."""
@@ -129,11 +154,11 @@ class Samovar(Serving):
     else:
         test_client_class = test_app_class = test_cli_runner_class = None
 
-    def test_client(self, use_cookies: bool = True) -> TestClient:
-        """A client that speaks to the app without a server."""
+    def test_client(self, use_cookies: bool = True, **kwargs: Any) -> TestClient:
+        """A client that speaks to the app without a server; *kwargs* go to ``test_client_class``."""
         from .testing import SamovarClient as TestClient
 
-        return (self.test_client_class or TestClient)(self, use_cookies=use_cookies)
+        return (self.test_client_class or TestClient)(self, use_cookies=use_cookies, **kwargs)
 
     def test_app(self, startup_timeout: float = 6.0, shutdown_timeout: float = 6.0) -> TestApp:
         """The app with its lifespan: ``async with app.test_app() as test_app``. Times in seconds."""
@@ -150,34 +175,71 @@ class Samovar(Serving):
         return (self.test_cli_runner_class or CliRunner)(self, **kwargs)
 
     def run(
-        self, host: str | None = None, port: int | None = None, debug: bool | None = None, **options: Any
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        debug: bool | None = None,
+        use_reloader: bool = True,
+        loop: asyncio.AbstractEventLoop | str | None = None,
+        ca_certs: str | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Serve the app from a script; see ``samovar run`` for the options."""
+        """Serve the app from a script until a signal.
+
+        Args:
+            host: a name or address, ``unix:PATH`` or ``fd:NUMBER``; 127.0.0.1 unless given.
+            port: a TCP port, 0 for any free one; 5000 unless given.
+            debug: sets ``app.debug``; None leaves it.
+            use_reloader: in debug mode, restart the program when its files change.
+            loop: ``auto``, ``asyncio``, ``uvloop``, or a loop to run in, which is closed in the end.
+            ca_certs: certificates in PEM of which clients must show one.
+            certfile, keyfile: a certificate chain and its key in PEM, for TLS.
+            kwargs: further options of ``samovar run``, such as ``server``; what is none is warned of.
+        """
         from .cli import run_app
 
-        run_app(self, host, port, debug, **options)
+        tls = {"ca_certs": ca_certs, "certfile": certfile, "keyfile": keyfile}
+        run_app(self, host, port, debug, use_reloader=use_reloader, loop=loop, **tls, **kwargs)
 
     async def run_task(
-        self, host: str = "127.0.0.1", port: int = 5000, debug: bool | None = None, **options: Any
+        self,
+        host: str = "127.0.0.1",
+        port: int = 5000,
+        debug: bool | None = None,
+        ca_certs: str | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        shutdown_trigger: Callable[[], Awaitable[Any]] | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Serve the app inside a loop of one's own, until cancelled or *shutdown_trigger* returns."""
+        """Serve the app inside a loop of one's own, until cancelled, or *shutdown_trigger* returns, or a signal comes.
+
+        Args:
+            host, port, debug, ca_certs, certfile, keyfile, kwargs: as of :meth:`run`.
+            shutdown_trigger: awaited in place of signals.
+        """
         from .cli import serve_app
 
-        await serve_app(self, host, port, debug, **options)
+        tls: dict[str, Any] = {"ca_certs": ca_certs, "certfile": certfile, "keyfile": keyfile}
+        await serve_app(self, host, port, debug, shutdown_trigger=shutdown_trigger, **tls, **kwargs)
 
 
 class _GivenBody:
     """A body that is there from the start: of a made-up request."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, push: Callable[[str, Headers], Awaitable[None]] | None = None) -> None:
         self._body = body
+        self._push = push
 
     async def read(self) -> tuple[bytes, bool]:
         body, self._body = self._body, b""
         return body, False
 
-    async def push(self, path: str, headers: Any) -> None:
-        return None
+    async def push(self, path: str, headers: RawHeaders) -> None:
+        if self._push is not None:
+            await self._push(path, decode_headers(headers))
 
 
 __all__ = ["Samovar"]

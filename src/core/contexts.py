@@ -180,14 +180,14 @@ class Contexts(Urls):
             getattr(cls, name) is not getattr(Contexts, name) for name in _TEARDOWN_STEPS
         )
 
-    def context_has_exit_work(self, context: Context) -> bool:
+    def context_has_exit_work(self, context: Context) -> object:
         """:meth:`tear_down` has something to do for this request."""
-        route = context.route
-        opened = context.request
-        return bool(
-            self.teardown_appcontext_funcs
-            or (route is not None and route.teardown)
-            or (opened is not None and opened._parsed is not None)
+        route: Any = context.route
+        request: Any = context.request
+        return (
+            route.teardown
+            or self.teardown_appcontext_funcs
+            or request._parsed is not None
             or request_tearing_down.receivers
             or appcontext_tearing_down.receivers
             or appcontext_popped.receivers

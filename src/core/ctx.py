@@ -78,37 +78,22 @@ class Context:
         errand: what runs in a bare app context, in a log's words, such as ``background task 'tick'``.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_adapter",
-        "_cursors",
-        "_g",
-        "_session",
-        "_tokens",
-        "after",
-        "app",
-        "errand",
-        "error",
-        "flashes",
-        "request",
-        "route",
-        "websocket",
-    )
+    # Most contexts keep most of these: as class attributes they cost a request nothing.
+    after: list[Callable[..., Any]] | None = None
+    error: BaseException | None = None
+    errand = ""
+    flashes: list[tuple[str, str]] | None = None
+    route: Route | None = None
+    _adapter: MapAdapter | None = None
+    _cursors: dict[str, str] | None = None
+    _g: Any = None
+    _session: Any = None
+    _tokens: list[Token[Context]] | None = None
 
     def __init__(self, app: Any, request: Request | None = None, websocket: Websocket | None = None) -> None:
         self.app: Samovar = app
         self.request = request
         self.websocket = websocket
-        self.route: Route | None = None
-        self.after: list[Callable[..., Any]] | None = None
-        self.error: BaseException | None = None
-        self.errand = ""
-        self.flashes: list[tuple[str, str]] | None = None
-        self._g: Any = None
-        self._session: Any = None
-        self._adapter: MapAdapter | None = None
-        self._cursors: dict[str, str] | None = None
-        self._tokens: list[Token[Context]] | None = None
 
     @property
     def g(self) -> Any:

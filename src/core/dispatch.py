@@ -35,7 +35,7 @@ from ..errors import (
 )
 from .contexts import Contexts
 from .ctx import Context, _current, current_context, required_context
-from .debug import traceback_page
+from .debug import traceback_response
 from .helpers import redirect_response
 from .realtime.comeback import come_back, wants_events
 from .sessions import SecureCookieSessionInterface
@@ -154,17 +154,26 @@ class Dispatch(Contexts):
         Raises:
             TypeError: it stands for none.
         """
-        kind = type(result)
-        if kind is str or kind is bytes:
-            return self.response_class(result)
-        if kind is dict or kind is list:
-            return self.json.response(result)
+        return self.response_of(result)
+
+    def response_of(self, result: ResponseReturnValue | HTTPException | None) -> Response:
+        """What :meth:`make_response` gives; see there."""
+        value: Any = result
         status: Any = None
         headers: Any = None
-        if isinstance(result, tuple):
-            result, status, headers = _unpacked(result)
-        response = await self._response_of(result)
-        if status is not None:
+        if isinstance(value, tuple):
+            value, status, headers = value if len(value) == 3 else _unpacked(value)
+        kind = type(value)
+        if kind is str or kind is bytes:
+            response = self.response_class(value)
+        elif kind is dict or kind is list:
+            response = self.json.response(value)
+        else:
+            response = self._response_of(value)
+        if type(status) is int and 100 <= status <= 599:
+            response._code = status
+            response._phrase = None
+        elif status is not None:
             _check_status(status)
             if isinstance(status, int):
                 response.status_code = status
@@ -174,7 +183,7 @@ class Dispatch(Contexts):
             response.update_headers(headers)
         return response
 
-    async def _response_of(self, value: Any) -> Response:
+    def _response_of(self, value: Any) -> Response:
         if isinstance(value, Response):
             return value
         if isinstance(value, str | bytes | bytearray):
@@ -182,7 +191,7 @@ class Dispatch(Contexts):
         if isinstance(value, dict | list):
             return self.json.response(value)
         if isinstance(value, HTTPException):
-            return await self._response_of_http_exception(value)
+            return self._response_of_http_exception(value)
         if isinstance(value, SansIOResponse):
             return _converted(value, self.response_class)
         if isinstance(value, AsyncIterable | Iterator):
@@ -191,9 +200,9 @@ class Dispatch(Contexts):
             return self.json.response(dict(value))
         raise TypeError(_not_a_response(value, current_context()))
 
-    async def _response_of_http_exception(self, error: HTTPException) -> Response:
+    def _response_of_http_exception(self, error: HTTPException) -> Response:
         if error.response is not None:
-            return await self._response_of(error.response)
+            return self._response_of(error.response)
         if isinstance(error, RequestRedirect):
             return redirect_response(error.new_url, error.code, self.response_class)
         return self.response_class(error.get_body(), error.code, error.get_headers())
@@ -329,7 +338,7 @@ class Dispatch(Contexts):
         if handler is not None:
             return await handler(server_error)
         if self.debug:
-            return self.response_class(traceback_page(error), 500)
+            return await traceback_response(error)
         return server_error
 
     async def handle_stream_exception(self, error: Exception) -> None:

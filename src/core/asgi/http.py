@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ClientDisconnected
 
+from ..ctx import Context, _current
+from ..express import answer_and_send
 from ..realtime.own import LAST_WORD, OwnStream, own_stream
 from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
 from ..utils import drive, finish_within, within
@@ -25,7 +27,6 @@ from .watcher import Watcher
 
 if TYPE_CHECKING:
     from ..app import Samovar
-    from ..ctx import Context
     from ..wrappers.request import Request
     from ..wrappers.response import RawHeaders, Response
 
@@ -67,11 +68,12 @@ class HTTPHandler:
         self._send = send
         app = self.app
         request = app.request_class(self.scope, self)
-        context = app.request_context(request)
-        token = context.enter()
+        context = Context(app, request) if app.is_express else app.request_context(request)
+        token = _current.set(context)  # as context.push() does
+        app.match_request(context)
         error: BaseException | None = None
         try:
-            serving = self._serve(request)
+            serving = answer_and_send(self, app, request, context) if app.is_express else self._serve(request)
             try:
                 waiting = serving.send(None)  # most requests never suspend, and this is all
             except StopIteration:
@@ -86,17 +88,18 @@ class HTTPHandler:
                 if app.context_has_exit_work(context):
                     await app.tear_down(context, error if error is not None else context.error)
             finally:
-                context.leave(token)
-                watcher, self._watcher = (
-                    self._watcher,
-                    None,
-                )  # each holds the other: a cycle would wait for the collector
+                _current.reset(token)
+                watcher = self._watcher
                 if watcher is not None:
+                    self._watcher = None  # each holds the other: a cycle would wait for the collector
                     await watcher.close()
 
     async def _serve(self, request: Request) -> None:
         """The view, and the sending of its answer, unless there is nobody any more."""
-        response = await self.app.handle_request(request)
+        await self.deliver(await self.app.handle_request(request))
+
+    async def deliver(self, response: Response) -> None:
+        """Send *response*, unless there is nobody any more."""
         if self._watcher is not None:
             self._watcher.end_work()
         if self.gone:

@@ -65,7 +65,7 @@ class JSONProvider:
         return response
 
 
-_decode = json.JSONDecoder().decode
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # not in its stub
 
 
 def default(obj: Any) -> Any:
@@ -124,8 +124,14 @@ class DefaultJSONProvider(JSONProvider):
         """What JSON text or bytes say; keywords are those of ``json.loads``."""
         if type(s) is bytes and not kwargs:
             try:
-                return _decode(s.decode())
-            except ValueError:  # UTF-16 or UTF-32, a byte order mark, or no JSON: json.loads tells
+                text = s.decode()
+                value, end = _scan(text, 0)
+                if end == len(text):
+                    return value
+            except (
+                ValueError,
+                StopIteration,
+            ):  # blanks around it, UTF-16 or UTF-32, or no JSON: json.loads tells
                 pass
         return json.loads(s, **kwargs)
 

@@ -124,16 +124,20 @@ class BaseRequestWebsocket(SansIORequest):
 
     def header(self, name: bytes) -> str | None:
         """The first header of that name (in lower case), read straight from the scope."""
-        for key, value in self.scope["headers"]:
-            if key == name or (len(key) == len(name) and key.lower() == name):
-                return cast("bytes", value).decode("latin-1")
-        return None
+        value = self._first_values.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @lazy
+    def _first_values(self) -> dict[bytes, bytes]:
+        """The first value of each header, by its name, which ASGI has in lower case."""
+        return dict(reversed(self.scope["headers"]))
 
     @lazy
     def content_length(self) -> int | None:
         """The body's length as announced, in bytes; None when it was not, or comes in chunks."""
-        text = self.header(b"content-length")
-        if text is None or not text.isdecimal() or self.header(b"transfer-encoding") is not None:
+        values = self._first_values
+        text = values.get(b"content-length")
+        if text is None or not text.isdigit() or b"transfer-encoding" in values:
             return None
         return int(text) if len(text) < 20 else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Generator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
 from werkzeug.datastructures import CombinedMultiDict, MultiDict
@@ -17,7 +18,7 @@ from werkzeug.exceptions import (
 from ..ctx import _current, current_context
 from ..formparser import FORM_TYPES, MULTIPART, FormDataParser
 from ..typing import Scope
-from ..utils import within
+from ..utils import finish_within, within
 from .base import BaseRequestWebsocket, lazy, routed_path
 
 if TYPE_CHECKING:
@@ -172,8 +173,17 @@ class Body:
     async def _next(self, timeout: float | None) -> bytes:
         if self._complete or self._source is None:
             return b""
+        reading = self._source.read()
         try:
-            piece, more = await within(self._source.read(), timeout)
+            if type(reading) is not CoroutineType:
+                piece, more = await within(reading, timeout)
+            else:
+                try:
+                    waiting = reading.send(None)
+                except StopIteration as done:  # it was there already, as most bodies are
+                    piece, more = done.value
+                else:
+                    piece, more = await finish_within(reading, waiting, timeout)
         except TimeoutError as error:
             raise RequestTimeout() from error
         self._size += len(piece)
@@ -249,8 +259,9 @@ class Request(BaseRequestWebsocket):
     def __init__(self, scope: Scope, source: BodySource | None = None) -> None:
         self.scope = scope  # as the base has it; spelt out because each request passes here
         path = scope["path"]
-        plain = path[:1] == "/" and path[1:2] != "/" and not scope.get("root_path")
-        self.path = path if plain else routed_path(scope)
+        if "//" in path or path[:1] != "/" or scope.get("root_path"):
+            path = routed_path(scope)
+        self.path = path
         self.method = scope["method"]
         self._source = source
 
@@ -313,12 +324,12 @@ class Request(BaseRequestWebsocket):
     @property
     def is_json(self) -> bool:
         """The content type says JSON: ``application/json`` or ``application/…+json``."""
-        content_type = self.header(b"content-type")
-        if content_type == "application/json":  # by far the most frequent; spares the parser
+        content_type = self._first_values.get(b"content-type")
+        if content_type == b"application/json":  # by far the most frequent; spares the parser
             return True
         if content_type is None:
             return False
-        mimetype = content_type.partition(";")[0].strip().lower()
+        mimetype = content_type.decode("latin-1").partition(";")[0].strip().lower()
         return mimetype == "application/json" or (
             mimetype.startswith("application/") and mimetype.endswith("+json")
         )
@@ -349,7 +360,10 @@ class Request(BaseRequestWebsocket):
             return self._json[silent]
         if not (force or self.is_json):
             return None if silent else self.on_json_loading_failed(None)
-        data = await self.get_data(cache=cache)
+        if cache and type(self).get_data is Request.get_data:
+            data = await self.body.read()
+        else:
+            data = await self.get_data(cache=cache)
         try:
             value = self._loads(data)
         except (ValueError, RecursionError) as error:  # RecursionError: nested by the thousand
@@ -362,7 +376,7 @@ class Request(BaseRequestWebsocket):
         return value
 
     def _loads(self, data: bytes) -> Any:
-        context = current_context()
+        context = _current.get(None)
         if context is None:
             from ..json import loads
 

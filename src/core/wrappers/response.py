@@ -42,6 +42,18 @@ _names: dict[str, bytes] = {}  # header names as ASGI wants them; bounded in _wi
 _MAX_NAMES = 512
 
 
+_wire_values: dict[str, bytes] = {}  # content types as ASGI wants them; bounded in _wire_value
+_NUMBERS = tuple(b"%d" % number for number in range(2048))
+_CONTENT_TYPE = frozenset({"Content-Type", "content-type"})
+
+
+def _wire_value(value: str) -> bytes:
+    wire = value.encode("latin-1")
+    if len(_wire_values) < _MAX_NAMES and len(value) < 128 and value.isprintable():
+        _wire_values[value] = wire
+    return wire
+
+
 def _wire_name(name: str) -> bytes:
     wire = _names.get(name)
     if wire is None:
@@ -377,10 +389,14 @@ class Response(SansIOResponse):
     def update_headers(self, headers: HeadersValue) -> None:
         """Replace headers by those given; one that is given several times is sent several times."""
         if self._headers is None and type(headers) is dict and len(headers) == 1:
-            (name, value), *_ = headers.items()  # a content type alone needs no Headers object
-            if type(value) is str and name.lower() == "content-type" and value.isprintable():
-                self._content_type = value
-                return
+            for name, value in headers.items():  # a content type alone needs no Headers object
+                if (
+                    name in _CONTENT_TYPE
+                    and type(value) is str
+                    and (value in _wire_values or value.isprintable())
+                ):
+                    self._content_type = value
+                    return
         self.headers.update(headers)
 
     def raw_headers(self) -> RawHeaders:
@@ -388,10 +404,16 @@ class Response(SansIOResponse):
         headers = self._headers
         if headers is not None:
             return [(_wire_name(name), value.encode("latin-1")) for name, value in headers]
-        raw = [(b"content-type", self._content_type.encode("latin-1"))] if self._content_type else []
-        length = self._body_length()
-        if length is not None and self.automatically_set_content_length:
-            raw.append((b"content-length", b"%d" % length))
+        content_type, data = self._content_type, self._data
+        raw = (
+            [(b"content-type", _wire_values.get(content_type) or _wire_value(content_type))]
+            if content_type
+            else []
+        )
+        if self.automatically_set_content_length:
+            length = self._body_length() if data is None else len(data)
+            if length is not None:
+                raw.append((b"content-length", _NUMBERS[length] if length < 2048 else b"%d" % length))
         return raw
 
     # --- the body ---------------------------------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""The fast road: a request's steps in one function, for an app that overrides none of them.
+
+What it does is what :class:`~samovar.core.dispatch.Dispatch` does step by step, and what is rare it leaves to those
+steps: an exception, a hook, an odd answer. An app that overrides a step, in a subclass or on the instance, takes the
+plain road; ``tests/core/test_express.py`` compares the two over generated requests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .sessions import SecureCookieSessionInterface
+from .signals import appcontext_pushed, request_finished, request_started
+from .signals import send as send_signal
+from .wrappers.response import NO_LENGTH
+
+if TYPE_CHECKING:
+    from .app import Samovar
+    from .asgi.http import HTTPHandler
+    from .ctx import Context
+    from .wrappers.request import Request
+
+STEPS = (
+    "context_entered",
+    "dispatch_request",
+    "finalize_request",
+    "full_dispatch_request",
+    "handle_request",
+    "make_response",
+    "preprocess_request",
+    "process_response",
+    "request_context",
+)
+"""The methods that are left out on the fast road."""
+
+
+def overrides(app: Samovar, own: type) -> bool:
+    """Tell whether *app* has a step that is not *own*'s."""
+    kind = type(app)
+    given = app.__dict__
+    return any(name in given or getattr(kind, name) is not getattr(own, name) for name in STEPS)
+
+
+async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, context: Context) -> None:
+    """Answer *request*, whose context is current, and send the answer.
+
+    Args:
+        handler: the ASGI side.
+        app: what the request is for.
+        request: with its route found.
+        context: its context.
+    """
+    app._got_first_request = True
+    try:
+        if appcontext_pushed.receivers or type(app.session_interface) is not SecureCookieSessionInterface:
+            await app.context_entered(context)
+        route: Any = context.route
+        try:
+            if request_started.receivers:
+                await send_signal(request_started, app)
+            result: Any = None
+            if route.preprocessors or route.before:
+                result = await app.preprocess_request(context)
+            if result is None:
+                if (
+                    request.routing_exception is None
+                    and request.method != "OPTIONS"
+                    and route.view is not None
+                ):
+                    values = request.view_args
+                    result = await (route.view(**values) if values else route.view())
+                else:
+                    result = await app.dispatch_request(context)
+        except Exception as error:
+            result = await app.handle_user_exception(error)
+        response = app.response_of(result)
+        if response._code == 503:
+            response = await app.finalize_request(response, context)
+        else:
+            if context.after is not None or route.after or context._session is not None:
+                response = await app.process_response(response, context)
+            if request_finished.receivers:
+                await send_signal(request_finished, app, response=response)
+    except Exception as error:
+        response = await app.handle_exception(error)
+    data = response._data
+    if (
+        data is None
+        or handler.gone
+        or handler._watcher is not None
+        or response._code < 200
+        or response._code in NO_LENGTH
+    ):
+        await handler.deliver(response)
+        return
+    try:
+        headers = response.raw_headers()
+    except Exception:  # there are headers that HTTP cannot carry; deliver() says so
+        await handler.deliver(response)
+        return
+    timeout = response.timeout
+    handler._write_timeout = app.config["RESPONSE_TIMEOUT"] if timeout is ... else timeout
+    send = handler._send
+    try:
+        await send({"type": "http.response.start", "status": response._code, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else data})
+    except OSError:
+        handler._log_gone()

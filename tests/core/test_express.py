@@ -1,0 +1,359 @@
+"""The fast road of a request and the plain one, step by step, give the same bytes, logs and teardowns."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from samovar import (
+    Blueprint,
+    Response,
+    Samovar,
+    abort,
+    after_this_request,
+    current_app,
+    flash,
+    g,
+    get_flashed_messages,
+    make_response,
+    redirect,
+    render_template_string,
+    request,
+    request_finished,
+    request_started,
+    session,
+)
+from samovar.core.sessions import SecureCookieSession, SecureCookieSessionInterface
+
+from .wire import Wire
+
+
+class Plain(Samovar):
+    """The same app, whose steps cannot be left out: one of them might do something else."""
+
+    async def dispatch_request(self, request_context: Any = None) -> Any:
+        return await super().dispatch_request(request_context)
+
+
+def build(kind: type[Samovar], hooks: bool) -> Samovar:
+    """An app with views of many kinds, with or without hooks around them."""
+    app = kind("express")
+    app.secret_key = "k"
+    app.config.update(PROPAGATE_EXCEPTIONS=False, MAX_CONTENT_LENGTH=2000)
+    views(app)
+    failures(app)
+    blueprint = Blueprint("inner", "inner", url_prefix="/inner")
+
+    @blueprint.route("/", methods=["GET", "PATCH"])
+    async def index() -> Any:
+        return request.blueprint, {"X-Endpoint": str(request.endpoint)}
+
+    @blueprint.errorhandler(404)
+    async def missing(error: Exception) -> Any:
+        return "not inside", 404
+
+    if hooks:
+        add_hooks(app, blueprint)
+    app.register_blueprint(blueprint)
+    return app
+
+
+def views(app: Samovar) -> None:
+    """Views, each with another kind of answer."""
+
+    @app.get("/text")
+    async def text() -> Any:
+        return "tëxt"
+
+    @app.get("/bytes")
+    def bytes_() -> Any:
+        return b"\x00\xff"
+
+    @app.get("/tuple/<int:status>")
+    async def tuple_(status: int) -> Any:
+        return "t", status, {"Content-Type": "text/plain"}
+
+    @app.get("/headers")
+    async def headers() -> Any:
+        return {"a": [1, None]}, [("X-A", "1"), ("X-A", "2")]
+
+    @app.route("/json", methods=["GET", "POST", "PUT"])
+    async def json_() -> Any:
+        if request.method == "GET":
+            return [1.5, "ü"]
+        return {"got": await request.get_json(), "length": request.content_length}
+
+    @app.post("/form")
+    async def form() -> Any:
+        return {"form": (await request.form).to_dict(flat=False), "args": request.args.to_dict(flat=False)}
+
+    @app.get("/session")
+    async def session_() -> Any:
+        session["n"] = session.get("n", 0) + 1
+        await flash("hi")
+        return {"n": session["n"], "flashed": get_flashed_messages()}
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        async def pieces() -> AsyncIterator[str]:
+            yield request.path
+            yield "!"
+
+        return pieces(), 203
+
+    @app.get("/response/<name>")
+    async def response(name: str) -> Any:
+        response = await make_response(f"<{name}>", 201)
+        response.set_cookie("name", name)
+        after_this_request(_marked)
+        return response
+
+    @app.get("/page")
+    async def page() -> Any:
+        return await render_template_string("{{ x }} {{ request.path }}", x="<")
+
+    @app.get("/away")
+    async def away() -> Any:
+        return redirect("/text")
+
+    @app.get("/path/<path:rest>/")
+    async def path(rest: str) -> Any:
+        return {"rest": rest, "host": request.host, "app": current_app.name, "g": g.get("seen")}
+
+
+async def _marked(response: Response) -> Response:
+    response.headers["X-Marked"] = "yes"
+    return response
+
+
+def failures(app: Samovar) -> None:
+    """Views that fail, and what answers for them."""
+
+    @app.get("/abort/<int:code>")
+    async def abort_(code: int) -> Any:
+        abort(code)
+
+    @app.get("/fail/<what>")
+    async def fail(what: str) -> Any:
+        if what == "none":
+            return None
+        if what == "status":
+            return "x", 99
+        if what == "newline":
+            return Response("x", headers=[("X", "a")], content_type="text/plain\r\nX: y")
+        raise KeyError(what)
+
+    @app.errorhandler(418)
+    async def teapot(error: Exception) -> Any:
+        return {"short": "and stout"}, 418
+
+    @app.errorhandler(KeyError)
+    async def key(error: KeyError) -> Any:
+        if error.args[0] == "again":
+            raise error
+        return "no key", 400
+
+
+def add_hooks(app: Samovar, blueprint: Blueprint) -> None:
+    """Hooks of every kind."""
+
+    @app.url_value_preprocessor
+    def seen(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        g.seen = endpoint
+
+    @app.before_request
+    async def early() -> Any:
+        if "stop" in request.args:
+            return "stopped", 202
+        return None
+
+    @app.after_request
+    async def late(response: Response) -> Response:
+        if "lose" in request.args:
+            return None  # type: ignore[return-value]  # the mistake
+        response.headers["X-Late"] = request.args.get("late", "-")
+        return response
+
+    @app.teardown_request
+    async def down(error: BaseException | None) -> None:
+        current_app.extensions.setdefault("down", []).append((request.path, type(error).__name__))
+
+    @blueprint.before_request
+    def inner() -> None:
+        g.seen = "inside"
+
+
+PATHS = (
+    "/text", "/bytes", "/tuple/200", "/tuple/204", "/tuple/304", "/tuple/404", "/tuple/503", "/headers", "/json",
+    "/form", "/session", "/stream", "/response/ada", "/page", "/away", "/path/a/b/", "/path/a",
+    "//text", "/text/", "/nothing", "/form", "/json", "/form", "/json",
+    "/abort/400", "/abort/418", "/abort/503", "/abort/401", "/fail/none", "/fail/status", "/fail/newline", "/fail/key",
+    "/fail/again", "/inner/", "/inner", "/inner/nothing", "*", "", "/te\x00xt", "/static/nothing",
+)  # fmt: skip
+METHODS = ("GET", "GET", "GET", "POST", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "WHAT")
+QUERIES = (b"", b"", b"late=1", b"stop", b"lose", b"a=%ff&a=2", b"\xff=;&&", b"late=%0d%0a")
+HEADERS: tuple[tuple[tuple[bytes, bytes], ...], ...] = (
+    (),
+    ((b"content-type", b"application/json"),),
+    ((b"content-type", b"application/json"), (b"content-type", b"text/plain"), (b"content-length", b"5")),
+    ((b"content-type", b"application/x-www-form-urlencoded"),),
+    ((b"content-type", b"multipart/form-data; boundary=B"),),
+    ((b"content-type", b"multipart/form-data"),),
+    ((b"content-type", b"application/json"), (b"content-length", b"99999")),
+    ((b"content-type", b"application/x-www-form-urlencoded"), (b"content-length", b"99999")),
+    ((b"content-length", b"-1"), (b"cookie", b"session=forged; =; a=\xff")),
+    ((b"host", b"ex ample:x"),),
+    ((b"host", b"other.example"), (b"authorization", b"Basic \xff")),
+    ((b"accept", b"text/event-stream"),),
+    ((b"range", b"bytes=0-1"), (b"if-none-match", b'"x"'), (b"transfer-encoding", b"chunked")),
+)
+BODIES = (
+    b"", b'{"a": 1}', b' {"a": 1} \n', b"{", b"[" * 500, b"a=1&b=%zz", b'\xff\xfe[\x001\x00]\x00', b"1 2",
+    b'--B\r\nContent-Disposition: form-data; name="n"\r\n\r\nv\r\n--B--\r\n', b"x" * 3000,
+)  # fmt: skip
+
+
+CHANGING = re.compile(r"(session=|retry: )[\w.-]+")
+"""What differs from one answer to the next by a time or by chance."""
+
+
+async def exchange(app: Samovar, choice: random.Random, records: list[logging.LogRecord]) -> Any:
+    """One request as *choice* has it: what was sent, logged and raised for it."""
+    headers = [(b"host", b"example.com"), *choice.choice(HEADERS)]
+    wire = Wire(
+        app,
+        choice.choice(METHODS),
+        choice.choice(PATHS),
+        query_string=choice.choice(QUERIES),
+        headers=headers,
+        root_path=choice.choice(("", "", "", "/te")),
+    )
+    body = choice.choice(BODIES)
+    cut = choice.randint(0, len(body))
+    wire.feed(body[:cut], more=True)
+    wire.feed(body[cut:])
+    records.clear()
+    raised = None
+    try:
+        await wire.run()
+    except Exception as error:
+        raised = repr(error)
+    said = [record.getMessage() for record in records]
+    told = (wire.scope["method"], wire.scope["path"], wire.scope["query_string"], headers, body)
+    return (
+        told,
+        json.loads(CHANGING.sub(r"\1…", json.dumps(wire.sent, default=repr))),
+        said,
+        raised,
+    )
+
+
+@pytest.mark.parametrize("hooks", [False, True], ids=["bare", "hooks"])
+async def test_both_roads_say_the_same_to_generated_requests(
+    hooks: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    fast, plain = build(Samovar, hooks), build(Plain, hooks)
+    statuses = set()
+    for number in range(400):
+        ours = await exchange(fast, random.Random(number), caplog.records)
+        theirs = await exchange(plain, random.Random(number), caplog.records)
+        assert ours == theirs, f"request {number}"
+        statuses.add(ours[1][0]["status"])
+    assert fast.is_express and not plain.is_express
+    assert statuses >= {200, 201, 202, 302, 304, 308, 400, 404, 405, 413, 415, 418, 500, 503} - (
+        {202} if not hooks else set()
+    )
+    assert fast.extensions == plain.extensions
+    assert bool(fast.extensions) is hooks
+
+
+def override_step(app: Samovar) -> None:
+    """Give *app* a step of its own after it has answered."""
+    step = app.process_response
+
+    async def marked(response: Response, *args: Any) -> Response:
+        response = await step(response, *args)
+        response.headers["X-Step"] = "mine"
+        return response
+
+    app.process_response = marked  # type: ignore[method-assign]  # as in a test
+
+
+class Interface(SecureCookieSessionInterface):
+    """Opens sessions in its own way."""
+
+    async def open_session(self, app: Any, request: Any) -> SecureCookieSession:
+        return SecureCookieSession({"n": 7})
+
+
+def other_sessions(app: Samovar) -> None:
+    """Replace the sessions after the app has answered."""
+    app.session_interface = Interface()
+
+
+def signals(app: Samovar) -> None:
+    """Listen to the beginning and end of requests."""
+
+    async def started(sender: Any, **_: Any) -> None:
+        g.seen = "started"
+
+    async def finished(sender: Any, response: Response, **_: Any) -> None:
+        response.headers["X-Seen"] = g.seen
+
+    app.extensions["kept"] = (started, finished)
+    request_started.connect(started, app)
+    request_finished.connect(finished, app)
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "expected"),
+    [
+        (override_step, "/text", (b"x-step", b"mine")),
+        (other_sessions, "/session", b'{"flashed":["hi"],"n":8}\n'),
+        (signals, "/text", (b"x-seen", b"started")),
+    ],
+)
+async def test_what_changes_after_the_first_request_is_heeded(
+    change: Callable[[Samovar], None], path: str, expected: Any
+) -> None:
+    app = build(Samovar, hooks=False)
+    for changed in (False, True):
+        wire = Wire(app, path=path)
+        wire.feed()
+        await wire.run()
+        found = wire.body if isinstance(expected, bytes) else expected[0] in dict(wire.sent[0]["headers"])
+        assert (found == expected if isinstance(expected, bytes) else found) is changed
+        if not changed:
+            change(app)
+
+
+async def test_a_step_of_the_instance_is_taken_back() -> None:
+    app = build(Samovar, hooks=False)
+    await Wire(app, path="/text").run()
+    assert app.is_express
+    override_step(app)
+    await Wire(app, path="/text").run()
+    assert not app.is_express
+    del app.process_response
+    await Wire(app, path="/text").run()
+    assert app.is_express
+
+
+async def test_middleware_around_the_app_is_not_passed_by() -> None:
+    app = build(Samovar, hooks=False)
+    await Wire(app, path="/text").run()
+    inner, seen = app.asgi_app, []
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["path"])
+        await inner(scope, receive, send)
+
+    app.asgi_app = middleware  # type: ignore[method-assign]  # what the attribute is for
+    wire = await Wire(app, path="/text").run()
+    assert (seen, wire.body) == (["/text"], "tëxt".encode())
