@@ -82,6 +82,7 @@ FOLDERS = {"broadcast": {"broadcast"}, "backends": {"backends", "broadcast"}, "c
 # Each library behind its door: where it may be imported.
 DOORS: Mapping[str, tuple[str, ...]] = {
     "hiredis": ("backends/redis",),
+    "pamqp": ("backends/rabbitmq",),
     "aio_pika": ("backends/rabbitmq",),
     "msgpack": ("broadcast/codec", "backends/local"),
     "itsdangerous": ("core/sessions",),

@@ -275,6 +275,7 @@ BACKENDS: dict[str, str] = {
         ("redis", "rediss", "unix", "redis+unix", "valkey", "valkeys", "valkey+unix"),
         "samovar.backends.redis:RedisBackend",
     ),
+    **dict.fromkeys(("amqp", "amqps"), "samovar.backends.rabbitmq:RabbitBackend"),
     "local": "samovar.backends.local:LocalBackend",
 }
 """Ours: scheme to dotted name, imported on demand. Others come by the entry point group ``samovar.backends``."""

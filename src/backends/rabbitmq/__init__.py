@@ -1,0 +1,6 @@
+"""RabbitMQ: ``amqp://``, ``amqps://``."""
+
+from .backend import RabbitBackend
+from .options import Options
+
+__all__ = ["Options", "RabbitBackend"]

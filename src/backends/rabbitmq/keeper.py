@@ -1,0 +1,619 @@
+"""Keeps a session with the server up: connects, reads the log up to its end, follows it, and says how it is.
+
+::
+
+    open a session ──► read from the last entry ──► prove ──► end reached: say up, attach ──► follow ──┐
+          ▲                                                                                            │ a link
+          └──────────── wait a little (jitter) ◄── say detached and down ◄─────────────────────────────┘ is lost
+
+*Prove*: reading goes on with the last entry itself, which must come again, byte for byte. If it does not, the stream
+was shortened past us, rolled back, or is another one, and the log is read anew from the stream's beginning. If it turns
+out that the broker has lost what we saw, while the epoch is the same, a new epoch begins: a Gap for all.
+
+*End reached*: the broker does not say where a stream ends (its count of messages is seconds old). So we write a mark
+and wait until we read it. The same tells a reader of history or of heads that nothing confirmed before it is missing,
+and every 15 seconds that what is written arrives at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import ssl
+import time
+from collections.abc import Collection
+from functools import partial
+from typing import NamedTuple, NoReturn
+
+from ...broadcast.backend import Accepted, Health, Receiver, Record, Retention, State
+from ...broadcast.retry import Signal, delays
+from ...errors import BackendUnavailable
+from ..memory import new_epoch
+from .entry import BEGIN, DEDUPE, MARK, MESSAGE, More, origin_of, write
+from .link import Lost
+from .log import NO_EPOCH, LaterVersion, Log
+from .options import Options
+from .refusal import Unusable, no_stream
+from .session import Session
+
+LATEST = (
+    0.3  # seconds, at most, between two attempts to connect: an outage ends with the broker's, not long after
+)
+LATEST_UNUSABLE = 2.0  # where somebody has to change something first
+CALM = 5.0  # seconds a session lasts, after which the next loss is a new trouble and not the same
+PROVING = 2.0  # seconds in which the last entry must come again
+READING = 5.0  # seconds in which some entry comes while the log is read
+STILL = 1.0  # seconds without an entry after which the end is taken as reached, where no mark can be written
+CONTEST = 0.5  # seconds in which who knows the epoch of a stream answers who does not
+READ_LATE = (
+    2.0  # seconds after which a confirmed record that was not read yet is accepted without its position
+)
+MAX_TOLD = 20  # causes that are logged in one trouble
+MAX_WAITING = 100_000  # entries of ours that were not read yet
+
+logger = logging.getLogger("samovar.rabbitmq")
+
+
+class Witness(NamedTuple):
+    """What we saw last of a log that could not be gone on with."""
+
+    offset: int
+    body: bytes | None
+    epoch: str
+
+    def rolled_back(self, log: Log) -> bool:
+        """Whether *log*, in which the entry did not come, should have it."""
+        return self.epoch == log.epoch and log.first <= self.offset
+
+
+class NotIn(Exception):
+    """An entry of ours came back: it is not in the stream."""
+
+
+class Waiting:
+    """An entry of ours on its way.
+
+    Attributes:
+        read: done when we have read it; or with :class:`Lost`, :class:`NotIn`.
+        confirmed: when the broker had it, None: not yet.
+        record: it is a message.
+    """
+
+    __slots__ = ("confirmed", "read", "record")
+
+    def __init__(self, read: asyncio.Future[Accepted], *, record: bool) -> None:
+        self.read = read
+        self.record = record
+        self.confirmed: float | None = None
+
+
+class Keeper:
+    """See the module.
+
+    Args:
+        options: where the server is, and how long things may take.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.session: Session | None = None
+        self.up = False
+        """The end of the log was reached in this session."""
+        self.why = "not connected yet"
+        """The reason of not being up."""
+        self.foreign = 0
+        """Messages in the stream that are none of ours."""
+        self._me = secrets.randbits(32)
+        self._count = 0
+        self._waiting: dict[int, Waiting] = {}
+        self._receiver: Receiver | None = None
+        self._context: ssl.SSLContext | None = None
+        self._generation = 0
+        self._attempted = False
+        self._attempt = Signal()
+        self._told: set[str] = set()
+        self._lag: float | None = None
+        self._proof: tuple[int, bytes | None] | None = None
+        self._proved: asyncio.Future[None] | None = None
+        self._witness: Witness | None = None
+        self._witnessed = False
+        self._marks: list[asyncio.Future[None]] = []
+        self._marking: Waiting | None = None
+        self._progress = 0.0
+        self._wanted: set[str] = set()
+        self.log = self._new_log()
+
+    def _new_log(self) -> Log:
+        log = Log(self._me, self.options.size, self, clock=time.monotonic, wall=lambda: time.time() * 1000)
+        log.wanted = self._wanted
+        return log
+
+    async def current(self, *, reading: bool = False) -> Session:
+        """The session that is up; waits for the first attempt to connect, but for no later one.
+
+        Args:
+            reading: one that still reads the log will do, if it knows the epoch.
+
+        Raises:
+            BackendUnavailable: none is; the message says why.
+        """
+        if self.session is None and not self._attempted:
+            await self._attempt.wait(2 * self.options.connect_timeout)
+        good = self.up or (reading and self.log.epoch != NO_EPOCH and self._witness is None)
+        if self.session is None or not good:
+            raise BackendUnavailable(self.words(self.why))
+        return self.session
+
+    def words(self, why: object) -> str:
+        """*why*, with the server."""
+        return f"RabbitMQ at {self.options.where}: {why}"
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def run(self, receiver: Receiver) -> NoReturn:
+        """Keep a session up until cancelled."""
+        self._receiver = receiver
+        loop = asyncio.get_running_loop()
+        waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
+        while True:
+            began = loop.time()
+            try:
+                await self._serve(receiver)
+            except (Unusable, Lost, BackendUnavailable, LaterVersion, OSError) as error:
+                self.why = _reason(error, self.options)
+                if loop.time() - began > CALM:
+                    waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
+                    self._told.clear()
+                lasting = isinstance(error, Unusable | LaterVersion)
+                wait = next(waits_unusable if lasting else waits)
+            finally:
+                self._attempted = True
+                self._attempt.wake()
+            self._log_once(logging.WARNING, f"{self.why}; connecting again until it works")
+            receiver.health(Health(State.DOWN, self._generation, f"{self.options.where}: {self.why}"))
+            await asyncio.sleep(wait)
+
+    def _log_once(self, level: int, words: str) -> None:
+        """Log what was not logged since things were calm for the last time."""
+        if words not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(words)
+            logger.log(level, "RabbitMQ at %s: %s", self.options.where, words)
+
+    async def _serve(self, receiver: Receiver) -> NoReturn:
+        """One session from its beginning to its loss."""
+        if self.options.tls and self._context is None:
+            self._context = self.options.context()
+        try:
+            session = await Session.open(self.options, self._context, self)
+        except ssl.SSLError:
+            self._context = None  # perhaps other files lie there by the next attempt
+            raise
+        why = "the backend stops"
+        self.session = session
+        try:
+            await self._read_up(session)
+            self._begin(session, receiver)
+            await self._follow(session)
+        except Lost as error:
+            why = session.unusable or str(error)
+            if session.unusable:
+                raise Unusable(session.unusable) from error
+            raise
+        finally:
+            was_up, self.up, self.session, self.log.live = self.up, False, None, False
+            session.close(why)
+            self._give_up(why)
+            if was_up:
+                receiver.detached(None, why)
+
+    # --- reading up -------------------------------------------------------------------------------------------------
+
+    async def _read_up(self, session: Session) -> None:
+        """Read the log up to its end, from where we are if that can be proved, and know its epoch."""
+        self.why = "the log is being read"
+        log, loop = self.log, asyncio.get_running_loop()
+        self._proved = loop.create_future()
+        self._proof = (log.last, log.last_body) if log.last >= 0 else None
+        self._progress = loop.time()
+        await session.read(log.last if log.last >= 0 else "first")
+        self._attempted = True
+        self._attempt.wake()
+        if self._proof is not None:
+            await self._wait(session, PROVING, self._proved)
+            if not self._proved.done():
+                self._start_over("the stream ends before what was read of it")
+        await self._reach_end(session)
+        await self._know_epoch(session)
+        self._witness = None
+        self._witnessed = False
+
+    def _start_over(self, why: str) -> None:
+        """Forget what was read, for it cannot be gone on from, but for its last entry."""
+        log = self.log
+        logger.warning("RabbitMQ at %s: %s; the log is read anew", self.options.where, why)
+        self._witness = Witness(log.last, log.last_body, log.epoch)
+        self._witnessed = False
+        self._proof = None
+        self.log = self._new_log()
+        if self.session is not None:
+            self.session.tail.abort(why)
+
+    async def _reach_end(self, session: Session) -> None:
+        """Wait until a mark of ours was read; where none can be written, until nothing comes any more.
+
+        Raises:
+            Lost: a link is gone, or gives nothing.
+        """
+        loop = asyncio.get_running_loop()
+        mark = self.send(session, MARK, id=self._epoch_id(), number=self.log.term)
+        while True:
+            barred = session.out.barred is not None
+            await self._wait(session, STILL / 2, None if barred else mark.read)
+            idle = loop.time() - self._progress
+            if (barred and idle >= STILL) or (not barred and mark.read.done() and session.out.barred is None):
+                return
+            if not barred and idle >= READING:
+                raise Lost("the stream gives none of its entries")
+
+    async def _know_epoch(self, session: Session) -> None:
+        """Begin an epoch where there is none, and another one where the broker lost what we saw.
+
+        Raises:
+            Lost: a link is gone, or the broker takes nothing.
+        """
+        log, witness = self.log, self._witness
+        if log.epoch == NO_EPOCH:
+            await self._begin_epoch(session, 1)
+            if log.first > 0:  # somebody may know it, who has not said so for long
+                await self._wait(session, CONTEST, None)
+        elif witness is not None and not self._witnessed and witness.rolled_back(log):
+            logger.warning(
+                "RabbitMQ at %s has lost entries that it had confirmed: all channels begin anew, with a Gap",
+                self.options.where,
+            )
+            await self._begin_epoch(session, log.term + 1)
+
+    async def _begin_epoch(self, session: Session, term: int) -> None:
+        waiting = self.send(session, BEGIN, id=new_epoch().encode(), number=term)
+        await self._wait(session, READING, waiting.read)
+        if not waiting.read.done() or session.out.barred is not None or self.log.term < term:
+            raise Lost(f"the log cannot be begun: {session.out.barred or 'what is written does not arrive'}")
+
+    def _epoch_id(self) -> bytes:
+        return b"" if self.log.epoch == NO_EPOCH else self.log.epoch.encode()
+
+    def _begin(self, session: Session, receiver: Receiver) -> None:
+        """Say that we are there, and attach what was attached."""
+        self.log.caught_up()
+        self.up = True
+        self._generation += 1
+        self._lag = None
+        self._log_once(logging.INFO, f"connected to {session.server}")
+        self.report()
+        if self._wanted:
+            self.log.hold(self._wanted)
+            receiver.attached(list(self._wanted))
+        self._attempted = True
+        self._attempt.wake()
+
+    # --- signs of life ----------------------------------------------------------------------------------------------
+
+    async def _follow(self, session: Session) -> NoReturn:
+        """Ask for signs of life and send probes until a link is lost."""
+        loop = asyncio.get_running_loop()
+        next_probe = loop.time()
+        sent = 0.0
+        probe: Waiting | None = None
+        while True:
+            now = loop.time()
+            if probe is not None and probe.read.done():
+                self._probed(probe, now - sent)
+                probe = None
+            if probe is not None and now >= sent + 2 * self.options.heartbeat:
+                session.tail.abort("what is published does not arrive: the probe did not come back")
+            elif probe is None and now >= next_probe and session.out.barred is None:
+                next_probe = now + self.options.probe * random.uniform(0.8, 1.2)
+                probe, sent = self._mark(session), now
+            due = next_probe if probe is None else sent + 2 * self.options.heartbeat
+            await self._wait(session, max(0.01, due - now), None if probe is None else probe.read)
+
+    def _probed(self, probe: Waiting, took: float) -> None:
+        if probe.read.cancelled() or probe.read.exception() is not None or self.barred:
+            return
+        self._lag = took
+        self.report()
+
+    async def _wait(
+        self, session: Session, seconds: float, future: asyncio.Future[Accepted] | asyncio.Future[None] | None
+    ) -> None:
+        """Wait so long, or until *future* is done, asking for signs of life meanwhile.
+
+        Raises:
+            Lost: a link is gone.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        losses: set[asyncio.Future[object]] = {session.out.lost, session.tail.lost}  # type: ignore[arg-type]
+        if future is not None:
+            losses.add(future)  # type: ignore[arg-type]
+        while True:
+            now = loop.time()
+            again = min(session.beat(now), end)
+            self._let_late_ones_go(now)
+            if (lost := session.lost()) is not None:
+                raise lost
+            if now >= end or (future is not None and future.done()):
+                return
+            await asyncio.wait(losses, timeout=again - now, return_when=asyncio.FIRST_COMPLETED)
+            if loop.time() > again + self.options.heartbeat / 2:
+                session.stood_still(loop.time())
+
+    def _let_late_ones_go(self, now: float) -> None:
+        """Answer publishes that were confirmed, but that we have not read for too long: they are in."""
+        late = []
+        for origin, waiting in self._waiting.items():
+            if waiting.confirmed is None or now - waiting.confirmed < READ_LATE:
+                break
+            late.append(origin)
+        for origin in late:
+            if self._waiting[origin].record:
+                _finish(self._waiting.pop(origin).read, Accepted(None))
+
+    # --- how it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def barred(self) -> str:
+        """Why the broker takes no messages, empty when it does."""
+        if self.session is None or self.session.out.barred is None:
+            return ""
+        said = self.session.out.barred
+        return (
+            f"RabbitMQ takes no messages, for it is {said}: free memory or disk, or see vm_memory_high_watermark and "
+            "disk_free_limit"
+        )
+
+    def report(self) -> None:
+        """Tell the receiver how we are."""
+        if self._receiver is None or not self.up:
+            return
+        barred = self.barred
+        state = State.DEGRADED if barred else State.UP
+        self._receiver.health(Health(state, self._generation, barred, self._lag))
+
+    # --- what is wanted ---------------------------------------------------------------------------------------------
+
+    def attach(self, channels: Collection[str]) -> None:
+        """Pass on what comes of these, now and in every session to come."""
+        self._wanted.update(channels)
+        if self.up and self._receiver is not None:
+            self.log.hold(channels)
+            self._receiver.attached(channels)
+
+    def detach(self, channels: Collection[str]) -> None:
+        """Pass it on no more."""
+        self._wanted.difference_update(channels)
+
+    # --- entries of ours --------------------------------------------------------------------------------------------
+
+    def send(
+        self,
+        session: Session,
+        kind: int,
+        *,
+        channel: bytes = b"",
+        id: bytes = b"",
+        rest: bytes = b"",
+        retention: Retention | None = None,
+        number: int | None = None,
+        dedupe: int = DEDUPE,
+    ) -> Waiting:
+        """Write an entry; see :func:`entry.write`.
+
+        Raises:
+            BackendUnavailable: nothing was sent.
+            TooLong: a name does not fit.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise BackendUnavailable(self.words(f"busy: {MAX_WAITING} entries are on their way"))
+        self._count = self._count + 1 & 0xFFFFFFFF
+        origin = self._me << 32 | self._count
+        body = write(
+            kind, origin, channel=channel, id=id, rest=rest, retention=retention, number=number, dedupe=dedupe
+        )
+        confirm = session.out.publish(session.head, body)
+        read: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting[origin] = Waiting(read, record=kind == MESSAGE)
+        confirm.add_done_callback(partial(self._confirmed, origin))
+        return waiting
+
+    def _confirmed(self, origin: int, confirm: asyncio.Future[None]) -> None:
+        """The broker has it, or could not take it; of a link that was lost who waits learns otherwise."""
+        error = None if confirm.cancelled() else confirm.exception()
+        waiting = self._waiting.get(origin)
+        if waiting is None:
+            return
+        if error is None:
+            waiting.confirmed = asyncio.get_running_loop().time()
+        elif not isinstance(error, Lost):
+            del self._waiting[origin]
+            _fail(waiting.read, Lost(str(error)))
+
+    def _give_up(self, why: str) -> None:
+        """The session is gone: tell whoever waits for an entry."""
+        waiting, self._waiting = self._waiting, {}
+        for one in waiting.values():
+            if one.record and one.confirmed is not None:
+                _finish(one.read, Accepted(None))
+            else:
+                _fail(one.read, Lost(why))
+        self._marking = None
+        marks, self._marks = self._marks, []
+        for mark in marks:
+            if not mark.done():
+                mark.set_exception(BackendUnavailable(self.words(why)))
+
+    # --- marks ------------------------------------------------------------------------------------------------------
+
+    def _mark(self, session: Session) -> Waiting:
+        return self.send(session, MARK, id=self._epoch_id(), number=self.log.term)
+
+    async def settled(self) -> None:
+        """Return when everything that was confirmed before this call was read. Who asks meanwhile shares a mark.
+
+        Where the broker takes no messages it returns at once: nobody can have published since.
+
+        Raises:
+            BackendUnavailable: the session is not up, or was lost.
+        """
+        session = await self.current()
+        if session.out.barred is not None:
+            return
+        mark: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._marks.append(mark)
+        if len(self._marks) == 1 and self._marking is None:
+            asyncio.get_running_loop().call_soon(self._send_mark)
+        await mark
+
+    def _send_mark(self) -> None:
+        """One mark for all who wait for one."""
+        if self._marking is not None or self.session is None or not self.up:
+            return
+        marks, self._marks = self._marks, []
+        try:
+            self._marking = self._mark(self.session)
+        except BackendUnavailable as error:
+            for mark in marks:
+                if not mark.done():
+                    mark.set_exception(error)
+            return
+        self._marking.read.add_done_callback(partial(self._marked, marks))
+
+    def _marked(self, marks: list[asyncio.Future[None]], read: asyncio.Future[Accepted]) -> None:
+        error = None if read.cancelled() else read.exception()
+        for mark in marks:
+            if not mark.done() and error is None:
+                mark.set_result(None)
+            elif not mark.done():
+                mark.set_exception(BackendUnavailable(self.words(error)))
+        self._marking = None
+        if self._marks:
+            self._send_mark()
+
+    # --- what comes in: the ear of the links ------------------------------------------------------------------------
+
+    def delivered(self, channel: int, tag: int, offset: int | None, body: bytes | None) -> None:
+        """An entry was read."""
+        session = self.session
+        if session is None or session.tail.lost.done():
+            return
+        if offset is None:
+            session.unusable = no_stream(self.options.stream)
+            return session.tail.abort(session.unusable)
+        self._progress = session.tail.received
+        if self._proof is not None:
+            return self._prove(offset, body, tag, session)
+        if offset <= self.log.last:
+            return session.tail.abort(f"the stream went back from {self.log.last} to {offset}")
+        if self._witness is not None and offset == self._witness.offset:
+            self._witnessed = body == self._witness.body
+        try:
+            self.log.take(offset, body)
+        except LaterVersion as error:
+            session.unusable = str(error)
+            return session.tail.abort(str(error))
+        session.took(tag)
+        if self.log.contested:
+            self.log.contested = False
+            asyncio.get_running_loop().call_soon(self._send_mark)
+
+    def _prove(self, offset: int, body: bytes | None, tag: int, session: Session) -> None:
+        """The first entry of a session is the last one we know, or all is to be read anew."""
+        if self._proof == (offset, body):
+            self._proof = None
+            session.took(tag)
+            if self._proved is not None and not self._proved.done():
+                self._proved.set_result(None)
+        elif offset > self.log.last:
+            self._start_over(f"the stream was shortened past what was read: it begins at {offset}")
+        else:
+            self._start_over("the stream has something else where we read last")
+
+    def returned(self, body: bytes | None) -> None:
+        """The stream is gone: an entry of ours found no queue."""
+        waiting = self._waiting.pop(origin_of(body or b""), None)
+        if waiting is not None:
+            _fail(waiting.read, NotIn(f"there is no stream {self.options.stream!r} any more"))
+        if self.session is not None:
+            self.session.out.abort(f"there is no stream {self.options.stream!r} any more")
+
+    def blocked(self, why: str | None) -> None:
+        """An alarm began or ended: what is on its way may be in or not, and nobody can tell when that is known."""
+        if why is not None:
+            words = self.barred
+            self._log_once(logging.WARNING, words)
+            for origin, waiting in list(self._waiting.items()):
+                if waiting.confirmed is None:
+                    del self._waiting[origin]
+                    if waiting.record:
+                        _fail(waiting.read, Lost(words))
+                    else:
+                        _finish(waiting.read, Accepted(None))
+        self.report()
+
+    # --- what the log says ------------------------------------------------------------------------------------------
+
+    def record(self, record: Record) -> None:
+        """A record of a channel that is wanted."""
+        if self._receiver is not None:
+            self._receiver.message(record)
+
+    def begun(self, channels: Collection[str] | None) -> None:
+        """Let the receiver look at these channels, or at all."""
+        if not self.up or self._receiver is None:
+            return
+        if channels is None:
+            channels = list(self._wanted)
+            self.log.hold(channels)
+        self._receiver.attached(channels)
+
+    def own(self, number: int, accepted: Accepted) -> None:
+        """An entry of ours was read."""
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            _finish(waiting.read, accepted)
+
+    def stranger(self, offset: int) -> None:
+        """Somebody else writes to the stream."""
+        self.foreign += 1
+        if self.foreign == 1:
+            hint = "what they send is skipped and counted; the URL's stream= keeps apps apart"
+            logger.warning(
+                "RabbitMQ at %s: the message at offset %d of the stream %s is none of ours; %s",
+                self.options.where,
+                offset,
+                self.options.stream,
+                hint,
+            )
+
+    def presence(self, kind: int, own: int | None, channel: str, more: More, age: float) -> None:
+        """Somebody came or left."""
+
+
+def _finish(future: asyncio.Future[Accepted], accepted: Accepted) -> None:
+    if not future.done():
+        future.set_result(accepted)
+
+
+def _fail(future: asyncio.Future[Accepted], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody may wait any more, and that is no fault
+
+
+def _reason(error: Exception, options: Options) -> str:
+    """Why a connection failed, in words."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {options.connect_timeout:g} s"
+    return str(error) or type(error).__name__

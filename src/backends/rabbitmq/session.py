@@ -1,0 +1,179 @@
+"""The two links to one server, from their handshake to the loss of either.
+
+One publishes and one reads: a broker that is short of memory or disk stops reading from connections that publish, and
+the other must go on. When one is lost both are given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import Any
+
+from .link import PROBE, PUBLISH, Answer, Ear, Link, Lost, connect, passive, publishing
+from .options import Options
+from .refusal import check_server, refusal
+
+LOG = 3  # the channel on which the log is read
+PREFETCH = 4000  # entries the broker sends ahead of what was acknowledged
+ACKNOWLEDGE = 1000  # entries for which there is one acknowledgement
+HEARTBEAT = 10  # seconds, as agreed with the broker: only for when it reads nothing from us
+DECLARING = 10.0  # seconds a cluster may take to create a stream
+
+logger = logging.getLogger("samovar.rabbitmq")
+
+
+class Session:
+    """Two links that are up.
+
+    Args:
+        out: publishes.
+        tail: reads.
+        options: of the backend.
+        server: its name and version.
+    """
+
+    def __init__(self, out: Link, tail: Link, options: Options, server: str) -> None:
+        self.out = out
+        self.tail = tail
+        self.options = options
+        self.server = server
+        self.head = publishing(options.stream)
+        self.unusable = ""
+        """Why connecting again does not help, where it does not."""
+        self._asked = dict.fromkeys((out, tail), 0.0)
+        self._acknowledged = 0
+
+    @classmethod
+    async def open(cls, options: Options, context: ssl.SSLContext | None, ear: Ear) -> Session:
+        """Connect twice, see that the server can be used, and that the stream is there.
+
+        Raises:
+            Unusable: somebody has to change something.
+            Lost, OSError, TimeoutError: the server is not there, or hung up.
+        """
+        links: list[Link] = []
+        try:
+            async with asyncio.timeout(options.connect_timeout):
+                out, properties = await _greet(options, context, ear, links)
+                server = check_server(properties)
+                tail, _ = await _greet(options, context, ear, links)
+            async with asyncio.timeout(DECLARING):
+                for link in links:
+                    await link.open_channel(PROBE)
+                await _declare(tail, options)
+                await out.open_channel(PUBLISH)
+                await out.confirm()
+                await tail.open_channel(LOG)
+        except BaseException as error:
+            for link in links:
+                link.leave("it was not needed any more")
+            found = refusal(error, options, options.stream) if isinstance(error, Lost) else error
+            if found is error:
+                raise
+            raise found from error
+        return cls(out, tail, options, server)
+
+    async def read(self, offset: int | str) -> None:
+        """Read the log from *offset* on.
+
+        Raises:
+            Unusable: the queue is no stream.
+            Lost: the link is gone, or the stream is not there yet.
+        """
+        try:
+            await self.tail.consume(LOG, self.options.stream, offset=offset, prefetch=PREFETCH)
+        except Lost as error:
+            found = refusal(error, self.options, self.options.stream)
+            if found is error:
+                raise
+            raise found from error
+
+    def took(self, tag: int) -> None:
+        """An entry was read: let the broker send more, now and then."""
+        if tag - self._acknowledged >= ACKNOWLEDGE:
+            self._acknowledged = tag
+            self.tail.acknowledge(LOG, tag)
+
+    def close(self, why: str) -> None:
+        """Give both links up; idempotent."""
+        self.out.leave(why)
+        self.tail.leave(why)
+
+    # --- signs of life ----------------------------------------------------------------------------------------------
+
+    def beat(self, now: float) -> float:
+        """Ask a link that is silent for a sign of life, give up one that gives none; when to look again."""
+        again = now + HEARTBEAT / 4
+        for link in (self.out, self.tail):
+            if link.lost.done():
+                continue
+            link.beat()
+            silent = now - link.received
+            patience = 2 * self.options.heartbeat
+            if link.barred is not None:
+                # Nothing we say is read now. The broker's own heartbeats come all the same.
+                patience = max(patience, 3.0 * HEARTBEAT)
+            elif silent >= self.options.heartbeat and self._asked[link] <= link.received:
+                self._asked[link] = now
+                answer = link.call(PROBE, passive(self.options.stream))
+                answer.add_done_callback(lambda answer, link=link: _answered(answer, link))  # type: ignore[misc]
+            if silent >= patience:
+                link.abort(f"no sign of life for {silent:.1f} s")
+            due = patience if self._asked[link] > link.received else self.options.heartbeat
+            again = min(again, max(link.received + due, now + 0.01))
+        return again
+
+    def stood_still(self, now: float) -> None:
+        """The loop stood still: what came meanwhile was not read, so the silence is ours."""
+        for link in (self.out, self.tail):
+            link.received = max(link.received, now - self.options.heartbeat)
+
+    def lost(self) -> Lost | None:
+        """Why one of the links is gone, None while both are there."""
+        for link in (self.out, self.tail):
+            if link.lost.done():
+                return link.lost.result()
+        return None
+
+
+def _answered(answer: Answer, link: Link) -> None:
+    """A sign of life, or the news that the stream is gone."""
+    if not answer.cancelled() and (error := answer.exception()) is not None:
+        link.abort(str(error), getattr(error, "code", 0))
+
+
+async def _greet(
+    options: Options, context: ssl.SSLContext | None, ear: Ear, links: list[Link]
+) -> tuple[Link, dict[str, Any]]:
+    """Connect and introduce ourselves."""
+    link = await connect(ear, options.host, options.port, context, links)
+    properties = await link.greet(
+        options.user, options.password, options.vhost, name=options.name, heartbeat=HEARTBEAT
+    )
+    return link, properties
+
+
+async def _declare(link: Link, options: Options) -> None:
+    """See that the stream is there, and create it where it is not and we may.
+
+    One that is there with other bounds, or that an operator made for a user without the right to, is taken as it is.
+    """
+    arguments = options.arguments(size=options.size, age=options.age)
+    try:
+        await link.declare(PROBE, options.stream, arguments=arguments)
+    except Lost as error:
+        if error.code not in (403, 406):
+            raise
+        await link.open_channel(PROBE)
+        await _declare_passively(link, options, error)
+
+
+async def _declare_passively(link: Link, options: Options, refused: Lost) -> None:
+    try:
+        await link.declare(PROBE, options.stream, passive=True)
+    except Lost as error:
+        raise refused if error.code == 404 else error from None
+    if refused.code == 406:
+        logger.info("the stream %s is there with other bounds, which hold: %s", options.stream, refused)
