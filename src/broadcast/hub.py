@@ -428,9 +428,9 @@ class Hub:
             self.counters.published += 1
         return Published(id, accepted.position, accepted.duplicate)
 
-    async def _publish_internal(self, channel: str, data: Any) -> object:
+    async def _publish_internal(self, channel: str, data: Any, *, id: str | None = None) -> object:
         """Publish on a channel of the hubs' own."""
-        id, attempt = self._prepare(channel, data, None, None, None)
+        id, attempt = self._prepare(channel, data, id, None, None)
         return self._published(id, await self._publisher.call(id, attempt))
 
     def publish_sync(
@@ -561,7 +561,7 @@ class Hub:
         self._ready()
         channel = self._channels.get(name)
         if isinstance(name, PresenceChannel):
-            self._members.watch()
+            self._members.watch(channel)
         return channel
 
     def opened(self, subscription: Subscription) -> None:

@@ -2,7 +2,8 @@
 
 Joins and leaves are told on the companion channel, by whichever hub caused them or found them, once. One task runs
 while members are here or somebody follows their coming and going; it also sweeps what other workers left behind. It
-asks for many channels at a time, and what goes wrong in one keeps no other from being renewed.
+asks for many channels at a time, and what goes wrong in one keeps no other from being renewed. What could not be told
+is told later by whoever listens (``told.py``).
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..errors import BackendUnavailable, HubClosed, InvalidPayload, PublishError
 from ..tasks import Scope
 from .backend import Backend, State
+from .channel import Channel
 from .channels import Channels
 from .codec import JSONCodec, check_member_id, payload
 from .message import Member
 from .names import presence_channel
 from .presence import Attendance
+from .told import Told, Word
 
 LEASE = 30.0  # seconds; renewed at a third, so two renewals may fail
 GRACE = 15.0  # seconds
@@ -31,6 +34,12 @@ MOST_BYTES = 256 * 1024  # of members in one call
 
 T = TypeVar("T")
 logger = logging.getLogger("samovar.presence")
+
+
+class Publish(Protocol):
+    """Publishes on one of the hub's own channels; the same *id* twice is one message."""
+
+    def __call__(self, channel: str, data: Any, *, id: str | None = None) -> Awaitable[object]: ...
 
 
 class Members:
@@ -51,7 +60,7 @@ class Members:
         self,
         backend: Backend,
         channels: Channels,
-        publish: Callable[[str, Any], Awaitable[object]],
+        publish: Publish,
         *,
         json: JSONCodec,
         lease: float,
@@ -69,6 +78,7 @@ class Members:
         self._timer: asyncio.TimerHandle | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._said_late = False
+        self._told: dict[str, Told] = {}
         self.lease = lease
 
     async def enter(self, channel: str, member: Member) -> None:
@@ -124,6 +134,7 @@ class Members:
         channels = attendance.channels(self._channels.presence_watched())
         for channel in await self._each(channels, self._sweep, "swept"):
             attendance.sweep_again(channel, self.lease / 3)
+        await self._each(self._to_compare(), self._compare, "compared with what was told")
 
     async def _renew(self, channel: str) -> None:
         """Renew who is in *channel* at the moment each call is made; who left during one has left after it, too."""
@@ -220,6 +231,7 @@ class Members:
         self._stop_timer()
         self._ticking = None
         self._said_late = False
+        self._told.clear()
         self._attendance = Attendance(lease=self.lease, clock=self._attendance.clock)
 
     def _stop_timer(self) -> None:
@@ -267,9 +279,41 @@ class Members:
         if self._attendance or self._channels.presence_watched():
             self._tick_later(took)
 
-    def watch(self) -> None:
-        """Somebody follows joins and leaves: sweep now and then even if nobody is here."""
+    def watch(self, channel: Channel) -> None:
+        """Somebody follows joins and leaves: sweep now and then even if nobody is here, and see that all is told."""
         self._tick_later()
+        told = self._told.get(name := channel.name[1:])
+        if told is None or told.channel is not channel:
+            told = self._told[name] = Told(channel)
+            self._channels.start(self._listen(told), "listen")
+
+    async def _listen(self, told: Told) -> None:
+        """Hear what is told from now on, and look who is there."""
+        try:
+            await told.channel.ready()
+            told.listen()
+            await self._look(told)
+        except BackendUnavailable as error:
+            logger.info("who is in %s is looked at later: %s", told.channel.name[1:], error)
+
+    def _to_compare(self) -> list[str]:
+        """Channels whose turn it is; those that nobody follows any more are forgotten."""
+        now, watched = self._attendance.clock(), set(self._channels.presence_watched())
+        self._told = {name: told for name, told in self._told.items() if name in watched}
+        return [name for name, told in self._told.items() if told.due(now, self.lease)]
+
+    async def _compare(self, channel: str) -> None:
+        if (told := self._told.get(channel)) is not None:
+            await self._look(told)
+
+    async def _look(self, told: Told) -> None:
+        """Tell what somebody else could not, if that is sure by now."""
+        channel = told.channel.name[1:]
+        told.begin_look()
+        members = await self.ask(self._backend.members(channel))
+        for event, member, id in told.look(members, self._attendance.clock()):
+            logger.info("the %s of %s in %s was not told; it is now", event, member.id, channel)
+            await self._tell(event, channel, [member], id=id)
 
     def _told_as(self, member: Member) -> tuple[Member, int]:
         """*member* as others will read it, and its size: what cannot be told would keep all from being renewed.
@@ -290,11 +334,13 @@ class Members:
             member = replace(member, info=self._json.loads(told)["member"]["info"])
         return member, len(told)
 
-    async def _tell(self, event: Literal["join", "leave"], channel: str, members: Sequence[Member]) -> None:
+    async def _tell(
+        self, event: Word, channel: str, members: Sequence[Member], *, id: str | None = None
+    ) -> None:
         """Publish joins or leaves; the roster holds what is true, so one that cannot be told is only logged."""
         for member in members:
             try:
-                await self._publish(presence_channel(channel), _said(event, member))
+                await self._publish(presence_channel(channel), _said(event, member), id=id)
             except HubClosed:  # it stopped meanwhile; the roster knows
                 return
             except (PublishError, InvalidPayload) as error:
@@ -303,6 +349,6 @@ class Members:
                 )
 
 
-def _said(event: Literal["join", "leave"], member: Member) -> dict[str, Any]:
+def _said(event: Word, member: Member) -> dict[str, Any]:
     """What is published about a join or leave."""
     return {"event": event, "member": {"id": member.id, "user": member.user, "info": member.info}}
