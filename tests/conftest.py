@@ -1,6 +1,7 @@
 """What every test may use: real servers, a real browser, a proxy that breaks, an app in a process of its own.
 
-- ``browser``, ``page``: an async Playwright browser and a fresh page of it; an uncaught script error fails the test
+- ``browser``, ``page``: an async Playwright browser and a fresh page of it; an uncaught script error fails the test.
+  It is one for the session, so a test that uses it has to be marked with ``SESSION_LOOP``
 - ``nginx``: starts Nginx: ``nginx(config, port)`` or ``nginx.bare(app_port)``; ``module_nginx`` the same for a module
 - ``serve``: ``server = await serve("tests.nginx.app:app")`` has ``url``, ``port``, ``output()``, ``stop()``
 - ``module_serve``: ``server = module_serve("tests.nginx.app:app")``, for all tests of a module
@@ -16,11 +17,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from .services import CHROMIUM, NGINX, RABBITMQ, REDIS, SERVICES, VALKEY, Found, Missing, Service
 from .support.certificates import make_certificates
@@ -34,6 +36,7 @@ from .support.until import PATIENCE
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
+SESSION_LOOP = pytest.mark.asyncio(loop_scope="session")
 pytest_plugins = ["tests.support.limits", "tests.support.leaks"]
 
 BROWSER_ARGUMENTS = [
@@ -174,9 +177,9 @@ def start_rabbitmq(rabbitmq_program: Found, tmp_path: Path) -> Iterator[Callable
         yield start
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium_program: Found) -> AsyncIterator[Browser]:
-    """A headless Chromium of this test alone, driven by Playwright."""
+    """A headless Chromium, driven by Playwright; tests get contexts of their own, and carry ``SESSION_LOOP``."""
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
@@ -192,7 +195,7 @@ async def browser(chromium_program: Found) -> AsyncIterator[Browser]:
             await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """A page in a fresh context; the test fails when a script on it raised and nobody caught it."""
     context = await browser.new_context()
@@ -205,14 +208,24 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     assert errors == [], "a script of the page raised"
 
 
-@pytest.fixture
-async def tcp_proxy() -> AsyncIterator[Callable[[int], Awaitable[Proxy]]]:
-    """Starts proxies that break connections: ``proxy = await tcp_proxy(server.port)``."""
+StartProxy = Callable[[int], Awaitable[Proxy]]
+
+
+@asynccontextmanager
+async def proxies() -> AsyncIterator[StartProxy]:
+    """Starts proxies, and stops them in the end."""
     async with AsyncExitStack() as stack:
 
         async def start(target_port: int) -> Proxy:
             return await stack.enter_async_context(Proxy(target_port))
 
+        yield start
+
+
+@pytest.fixture
+async def tcp_proxy() -> AsyncIterator[StartProxy]:
+    """Starts proxies that break connections: ``proxy = await tcp_proxy(server.port)``."""
+    async with proxies() as start:
         yield start
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .conftest import SESSION_LOOP
 from .services import NGINX, SERVICES, Found, Missing, Service, main
 from .support.nginx import bare_config
 from .support.ports import free_port
@@ -118,6 +119,7 @@ def test_nginx_starts_answers_and_ends(nginx: NginxStarter) -> None:
     assert not accepts("127.0.0.1", port)
 
 
+@SESSION_LOOP
 async def test_the_browser_runs_scripts(page: Page) -> None:
     await page.set_content("<h1>tea</h1>")
     assert (

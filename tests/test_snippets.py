@@ -21,6 +21,7 @@ import pytest
 from samovar import Hub
 from samovar.tasks import Scope
 
+from .conftest import SESSION_LOOP
 from .services import ROOT
 from .support.server import AppServer
 from .support.until import until
@@ -319,6 +320,7 @@ def test_every_name_that_the_client_exports_is_documented() -> None:
     assert [name for name in names if f"`{name}" not in page] == []
 
 
+@SESSION_LOOP
 async def test_the_page_of_the_client_follows_its_channel_over_a_cut(
     page: Page, serve: Callable[..., Awaitable[AppServer]], tmp_path: Path
 ) -> None:

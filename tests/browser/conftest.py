@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pytest
+import pytest_asyncio
 
+from ..conftest import StartProxy, proxies
 from ..support.server import AppServer
 from ..support.until import PATIENCE, until_async
 
@@ -25,7 +26,14 @@ CUT_NOISE = ("net::ERR_", "Failed to load resource", "WebSocket connection to")
 """What Chromium itself writes to the console when a line is cut; no script's error begins so."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
+async def tcp_proxy() -> AsyncIterator[StartProxy]:
+    """The same as everywhere, in the loop of these tests."""
+    async with proxies() as start:
+        yield start
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def dashboard(serve: Callable[..., Awaitable[AppServer]]) -> AppServer:
     """The dashboard, served by ``samovar run``."""
     return await serve(DASHBOARD)
@@ -102,7 +110,7 @@ class View:
 Opener = Callable[..., Awaitable[View]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def open_view(browser: Browser) -> AsyncIterator[Opener]:
     """Opens pages of the dashboard, each a visitor of its own; a script's error or another host fails the test."""
     views: list[View] = []

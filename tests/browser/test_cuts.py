@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from ..conftest import SESSION_LOOP
 from ..support.proxy import Proxy
 from ..support.server import AppServer
 from ..support.until import until, until_async
 from .conftest import Opener, View, ask, history
+
+pytestmark = SESSION_LOOP
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ..conftest import NginxStarter
+from ..conftest import SESSION_LOOP, NginxStarter
 from ..support.ports import free_port
 from ..support.server import AppServer
 from ..support.until import PATIENCE
 from .conftest import DASHBOARD, Opener, ask
+
+pytestmark = SESSION_LOOP
 
 PAGES = ["/", "/poll"]
 LINES = {"/": ["charts", "feed"], "/poll": ["all"]}

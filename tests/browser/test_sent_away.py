@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ..conftest import SESSION_LOOP
 from ..support.server import AppServer
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
+
+pytestmark = SESSION_LOOP
 
 DOORS = pytest.mark.parametrize("door", ["websocket", "sse"])
 POST = "([url, body]) => fetch(url, {method: 'POST', body, headers: {'Content-Type': 'application/json'}})"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from ..conftest import NginxStarter, need
+from ..conftest import SESSION_LOOP, NginxStarter, need
 from ..nginx.conftest import shipped_config
 from ..services import REDIS
 from ..support.ports import free_port
@@ -17,9 +18,11 @@ from ..support.server import AppServer
 from ..support.until import until_async
 from .conftest import DASHBOARD, Opener, View, ask, history
 
+pytestmark = SESSION_LOOP
+
 
 @pytest.fixture
-async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RedisServer]:
+def redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that keeps what it acknowledged."""
     server = RedisServer(need(REDIS, request.config), tmp_path / "redis", keep="aof")
     server.start()
@@ -27,7 +30,7 @@ async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     server.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def workers(redis: RedisServer, serve: Callable[..., Awaitable[AppServer]]) -> AppServer:
     """The dashboard on three workers."""
     env = {"SAMOVAR_BROADCAST_URL": redis.url("durable=1"), "SAMOVAR_SECRET_KEY": "of these tests"}

@@ -26,7 +26,11 @@ def run_inner(folder: Path, body: str) -> tuple[int, str]:
     (folder / "test_inner.py").write_text(textwrap.dedent(body))
     command = [sys.executable, "-m", "pytest", "-q", *PLUGINS, f"--rootdir={folder}", str(folder)]
     env = {
-        name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")
-    }  # else more is told
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CI", "BUILD_NUMBER")  # else more is told
+        and not name.startswith("PYTEST_XDIST")
+    }
+    env["SAMOVAR_TEST_LEAK_PATIENCE"] = "0.5"  # these tests do leave something
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE)
     return result.returncode, result.stdout + result.stderr

@@ -20,13 +20,15 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-PATIENCE = 0.5
+PATIENCE = float(os.environ.get("SAMOVAR_TEST_LEAK_PATIENCE", "20"))
 CONTEXT_MODULE = "samovar.core.ctx"  # looked into once something has imported it
 
 Finder = Callable[[], list[str]]
@@ -37,7 +39,11 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves something behind."""
     contexts = pushed_contexts()
     if inspect.iscoroutinefunction(request.function):
-        request.getfixturevalue("no_leaks_in_loop")
+        if "browser" in request.fixturenames:  # it stays for all tests of the session
+            request.getfixturevalue("browser")
+        marker = request.node.get_closest_marker("asyncio")
+        shared = marker is not None and marker.kwargs.get("loop_scope") == "session"
+        request.getfixturevalue("no_leaks_in_session_loop" if shared else "no_leaks_in_loop")
         yield
     else:
         threads, sockets = set(threading.enumerate()), open_sockets()
@@ -49,10 +55,26 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest_asyncio.fixture
 async def no_leaks_in_loop() -> AsyncIterator[None]:
     """Fail an asynchronous test that leaves something behind, while its loop is still there to ask."""
-    tasks, threads, sockets = asyncio.all_tasks(), set(threading.enumerate()), open_sockets()
-    yield
+    async with watching():
+        yield
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def no_leaks_in_session_loop() -> AsyncIterator[None]:
+    """The same for a test in the loop that lasts as long as the session."""
+    async with watching():
+        yield
+
+
+@asynccontextmanager
+async def watching() -> AsyncIterator[None]:
+    """Fail when more is there afterwards than before."""
     loop = asyncio.get_running_loop()
-    await loop.shutdown_default_executor()  # its idle threads belong to the loop, not to the test
+    tasks, threads, sockets = asyncio.all_tasks(), set(threading.enumerate()), open_sockets()
+    executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(executor)
+    yield
+    executor.shutdown(wait=False)  # its idle threads are the loop's, not the test's, and end now
     end = loop.time() + PATIENCE
     while (left := new_tasks(tasks) + new_threads(threads) + new_sockets(sockets)) and loop.time() < end:
         await asyncio.sleep(0.005)

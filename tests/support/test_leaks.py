@@ -58,10 +58,10 @@ def test_socket():
     kept.append(socket.create_server(("127.0.0.1", 0)))
 
 def test_thread():
-    threading.Thread(target=time.sleep, args=(1.5,), name="forgotten by a sync test").start()
+    threading.Thread(target=threading.main_thread().join, name="forgotten by a sync test").start()
 
 async def test_thread_async():
-    threading.Thread(target=time.sleep, args=(1.5,), name="forgotten by an async test").start()
+    threading.Thread(target=threading.main_thread().join, name="forgotten by an async test").start()
 
 def test_context():
     module.variable.set("context of a sync test")
