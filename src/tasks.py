@@ -52,6 +52,11 @@ class Scope:
         """The names of the tasks that run, as they were given, each once and in order."""
         return sorted({task.get_name().removeprefix(f"{self.name}:") for task in self._tasks})
 
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[Any]]:
+        """The tasks that run."""
+        return frozenset(self._tasks)
+
     def start(
         self, coro: Coroutine[Any, Any, T], *, name: str = "", context: contextvars.Context | None = None
     ) -> asyncio.Task[T]:

@@ -232,7 +232,7 @@ async def test_the_web_pages_background_task_ends_when_told(load: Load) -> None:
         async with asyncio.timeout(60):
             async with app.test_app():
                 assert (await anext(messages)).data == {"count": 1}
-    assert app.background_tasks == 0
+    assert not app.background_tasks
 
 
 async def test_views_that_come_from_flask_work(load: Load) -> None:

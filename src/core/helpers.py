@@ -6,8 +6,10 @@ import mimetypes
 import os
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from errno import EACCES, EISDIR
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from stat import S_ISDIR
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 from urllib.parse import quote
 from zlib import adler32
 
@@ -16,13 +18,18 @@ from werkzeug.exceptions import NotFound
 from werkzeug.exceptions import abort as werkzeug_abort
 from werkzeug.security import safe_join
 from werkzeug.urls import iri_to_uri
+from werkzeug.utils import redirect as werkzeug_redirect
 
+from .config import get_debug_flag, get_load_dotenv
 from .ctx import after_this_request, current_context, required_context
 from .globals import current_app, request, session
 from .json import jsonify
 from .signals import message_flashed, send
+from .templating import get_template_attribute
 from .typing import FilePath
-from .utils import from_timestamp, run_in_thread
+from .utils import find_package, from_timestamp, get_root_path, run_in_thread
+
+MaxAge: TypeAlias = int | Callable[[str | None], int | None] | None
 
 if TYPE_CHECKING:
     from .app import Samovar
@@ -75,14 +82,27 @@ def abort(code: int | Response, *args: Any, **kwargs: Any) -> NoReturn:
     werkzeug_abort(code, *args, **kwargs)
 
 
-def redirect(location: str, code: int = 302) -> Response:
+def redirect(location: str, code: int = 302, Response: type[Response] | None = None) -> Response:
     """A response that sends the client to *location*.
 
     Args:
         location: a URL; what is not ASCII is encoded.
         code: 301, 302, 303, 307 or 308.
+        Response: the class of the response, as Flask takes it; the app's by default.
+
+    Returns:
+        The response of the app's ``redirect``; outside a context one of Werkzeug's.
     """
-    return required_context("redirect").app.redirect(location, code)
+    if Response is not None:
+        return redirect_response(location, code, Response)
+    context = current_context()
+    if context is None:
+        return _bare_redirect(location, code)
+    return context.app.redirect(location, code)
+
+
+def _bare_redirect(location: str, code: int) -> Response:
+    return cast("Response", werkzeug_redirect(location, code))
 
 
 def redirect_response(location: str, code: int, response_class: type[Response]) -> Response:
@@ -132,18 +152,24 @@ def get_flashed_messages(with_categories: bool = False, category_filter: Iterabl
 
 
 async def send_file(
-    path_or_file: FilePath | IO[bytes],
+    path_or_file: FilePath | IO[bytes] | None = None,
     mimetype: str | None = None,
     as_attachment: bool = False,
     download_name: str | None = None,
     conditional: bool = True,
     etag: bool | str = True,
     last_modified: datetime | float | None = None,
-    max_age: int | Callable[[str | None], int | None] | None = None,
+    max_age: MaxAge = None,
+    *,
+    filename_or_io: FilePath | IO[bytes] | None = None,
+    attachment_filename: str | None = None,
+    add_etags: bool | None = None,
+    cache_timeout: int | None = None,
 ) -> Response:
     """Answer with a file, read in threads.
 
-    Never build the path from what a client says: that is what :func:`send_from_directory` is for.
+    Never build the path from what a client says: that is what :func:`send_from_directory` is for. The names and
+    defaults are Flask's; Quart's names are taken too.
 
     Args:
         path_or_file: a path, relative to the app's root path, or an open binary file, which is closed in the end.
@@ -154,26 +180,26 @@ async def send_file(
         etag: the file's, or one of your own.
         last_modified: the file's unless given; seconds since 1970 or a date.
         max_age: seconds clients may keep it, or a function of the path; the app's ``get_send_file_max_age``.
+        filename_or_io: Quart's *path_or_file*.
+        attachment_filename: Quart's *download_name*.
+        add_etags: Quart's *etag*.
+        cache_timeout: Quart's *max_age*.
 
     Raises:
-        OSError: the file cannot be read. TypeError: text instead of binary.
+        OSError: the file cannot be read, or is a folder. TypeError: text instead of binary, or no file.
     """
     app = required_context("send_file").app
-    file = await run_in_thread(_prepare_file, path_or_file, app)
-    name = download_name or file.name
-    response = app.response_class(file.body, mimetype=mimetype or _guess_type(name))
-    if name is not None:
-        _set_disposition(response, name, as_attachment)
-    elif as_attachment:
-        raise TypeError("send_file: an attachment needs a name: give download_name")
-    modified = file.modified if last_modified is None else _as_date(last_modified)
-    if modified is not None:
-        response.last_modified = modified
-    if isinstance(etag, str):
-        response.set_etag(etag)
-    elif etag and file.etag is not None:
-        response.set_etag(file.etag)
-    _set_max_age(response, app.get_send_file_max_age if max_age is None else max_age, file.path)
+    given = filename_or_io if path_or_file is None else path_or_file
+    if given is None:
+        raise TypeError("send_file needs a path or an open binary file")
+    file = await run_in_thread(_prepare_file, given, app)
+    download_name = download_name or attachment_filename
+    response = app.response_class(file.body, mimetype=mimetype or _guess_type(download_name or file.name))
+    _set_disposition(response, file.name, download_name, as_attachment)
+    _set_validators(response, file, etag if add_etags is None else add_etags, last_modified)
+    if max_age is None:
+        max_age = app.get_send_file_max_age if cache_timeout is None else cache_timeout
+    _set_max_age(response, max_age, file.path)
     if conditional:
         try:
             await response.make_conditional(_request(), accept_ranges=True, complete_length=file.body.length)
@@ -204,6 +230,10 @@ def _prepare_file(path_or_file: Any, app: Samovar) -> _File:
         path = os.path.join(app.root_path, os.fspath(path_or_file))
         file = _File(app.response_class.file_body_class(path), path)
         stat = os.stat(path)
+        if S_ISDIR(stat.st_mode):  # before the answer has begun, as with a file that is not there
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), path)
+        if not os.access(path, os.R_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), path)
         file.name = Path(path).name
         file.modified = from_timestamp(stat.st_mtime)
         file.etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{adler32(os.fsencode(path)):x}"
@@ -222,15 +252,36 @@ def _guess_type(name: str | None) -> str:
     return mimetype
 
 
-def _set_disposition(response: Response, name: str, as_attachment: bool) -> None:
-    """RFC 6266: a name outside ASCII is given twice, encoded and simplified."""
-    if not as_attachment:
+def _set_disposition(response: Response, own: str | None, given: str | None, as_attachment: bool) -> None:
+    """RFC 6266: a name outside ASCII is given twice, encoded and simplified.
+
+    Raises:
+        TypeError: an attachment without a name.
+    """
+    name = given or own
+    if name is None:
+        if as_attachment:
+            raise TypeError("send_file: an attachment needs a name: give download_name")
+        return
+    if not as_attachment and not given:  # it would say what the URL says
         return
     simple = name.encode("ascii", "ignore").decode().translate(_UNQUOTABLE)
-    value = f'attachment; filename="{simple}"'
+    value = f'{"attachment" if as_attachment else "inline"}; filename="{simple}"'
     if simple != name:
         value += f"; filename*=UTF-8''{quote(name, safe='')}"
     response.headers["Content-Disposition"] = value
+
+
+def _set_validators(
+    response: Response, file: _File, etag: bool | str, last_modified: datetime | float | None
+) -> None:
+    modified = file.modified if last_modified is None else _as_date(last_modified)
+    if modified is not None:
+        response.last_modified = modified
+    if isinstance(etag, str):
+        response.set_etag(etag)
+    elif etag and file.etag is not None:
+        response.set_etag(file.etag)
 
 
 _UNQUOTABLE = dict.fromkeys((*range(32), 127, ord('"'), ord("\\")))
@@ -257,17 +308,23 @@ def _request() -> Any:
     return context.request
 
 
-async def send_from_directory(directory: FilePath, path: FilePath, **kwargs: Any) -> Response:
+async def send_from_directory(
+    directory: FilePath, path: FilePath | None = None, *, file_name: FilePath | None = None, **kwargs: Any
+) -> Response:
     """Answer with a file inside *directory*; *path* may come from a client, it cannot lead outside.
 
     Args:
         directory: relative to the app's root path.
         path: relative to the directory.
+        file_name: Quart's *path*.
         kwargs: as :func:`send_file` takes them.
 
     Raises:
         NotFound: there is no such file there, or no file could have that name.
     """
+    path = file_name if path is None else path
+    if path is None:
+        raise TypeError("send_from_directory needs the path of a file in the directory")
     root = os.path.join(required_context("send_from_directory").app.root_path, os.fspath(directory))
     name = os.fspath(path)
     joined = None if name.endswith("/") else safe_join(root, name)
@@ -307,8 +364,13 @@ async def make_push_promise(path: str) -> None:
 __all__ = [
     "abort",
     "after_this_request",
+    "find_package",
     "flash",
+    "get_debug_flag",
     "get_flashed_messages",
+    "get_load_dotenv",
+    "get_root_path",
+    "get_template_attribute",
     "jsonify",
     "make_push_promise",
     "make_response",

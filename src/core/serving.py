@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -118,9 +119,9 @@ class Serving(Dispatch):
         self._background.start(self._run_in_background(func, args, kwargs), name=_name(func))
 
     @property
-    def background_tasks(self) -> int:
-        """How many background tasks run."""
-        return 0 if self._background is None else len(self._background)
+    def background_tasks(self) -> frozenset[asyncio.Task[Any]]:
+        """The background tasks that run."""
+        return frozenset() if self._background is None else self._background.tasks
 
     async def _run_in_background(self, func: AnyCallable, args: Any, kwargs: Any) -> None:
         async with self.app_context() as context:

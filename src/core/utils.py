@@ -17,6 +17,8 @@ from threading import Lock
 from types import TracebackType, coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from werkzeug.datastructures import Headers
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -97,6 +99,41 @@ async def iterate_in_thread(iterable: Iterable[T]) -> AsyncIterator[T]:
             yield item
     finally:
         await run_in_thread(close)
+
+
+run_sync_iterable = iterate_in_thread  # where Quart has it
+
+
+async def cancel_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel *tasks*, wait for them, and raise what one of them raised."""
+    tasks = set(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    raise_task_exceptions(tasks)
+
+
+def raise_task_exceptions(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Raise what one of the finished *tasks* raised; a cancellation is no error."""
+    for task in tasks:
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI wants them: pairs of bytes, names in lower case."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Headers from the pairs that ASGI has."""
+    return Headers([(name.decode("latin-1").title(), value.decode("latin-1")) for name, value in headers])
+
+
+def file_path_to_path(*paths: str | bytes | os.PathLike[Any]) -> Path:
+    """The parts of a path, of whichever type, joined."""
+    return Path(*(os.fsdecode(path) for path in paths))
 
 
 @coroutine

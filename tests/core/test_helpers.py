@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from samovar import Response, Samovar, make_response, request, send_file, send_from_directory
+from samovar import Response, Samovar, make_response, redirect, request, send_file, send_from_directory
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -151,6 +151,53 @@ async def test_send_file_as_attachment(app: Samovar) -> None:
     )
 
 
+async def test_send_file_takes_quarts_names(app: Samovar) -> None:
+    @app.get("/")
+    async def index() -> Response:
+        return await send_file(
+            filename_or_io="static/a.txt",
+            as_attachment=True,
+            attachment_filename="mine.csv",
+            add_etags=False,
+            cache_timeout=7,
+        )
+
+    @app.get("/from")
+    async def from_directory() -> Response:
+        return await send_from_directory("static", file_name="a.txt", cache_timeout=0)
+
+    client = app.test_client()
+    response = await client.get("/")
+    assert response.headers["content-disposition"] == 'attachment; filename="mine.csv"'
+    assert response.headers["cache-control"] == "public, max-age=7" and "etag" not in response.headers
+    assert response.mimetype == "text/csv" and await response.get_data() == b"hello world"
+    response = await client.get("/from")
+    assert response.headers["cache-control"] == "no-cache" and await response.get_data() == b"hello world"
+
+
+async def test_a_file_that_is_shown_has_the_name_it_was_given(app: Samovar) -> None:
+    async with app.test_request_context("/"):
+        named = await send_file("static/a.txt", download_name="b.html")
+        assert named.headers["content-disposition"] == 'inline; filename="b.html"'
+        assert named.mimetype == "text/html"
+        assert "content-disposition" not in (await send_file("static/a.txt")).headers
+
+
+async def test_what_cannot_be_read_is_an_error_before_the_answer_begins(
+    app: Samovar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app.test_request_context("/"):
+        with pytest.raises(IsADirectoryError):
+            await send_file("static")
+        with pytest.raises(TypeError, match="needs a path"):
+            await send_file()
+        with pytest.raises(TypeError, match="needs the path"):
+            await send_from_directory("static")
+        monkeypatch.setattr("os.access", lambda path, mode: False)
+        with pytest.raises(PermissionError):
+            await send_file("static/a.txt")
+
+
 async def test_send_file_of_an_open_file(app: Samovar) -> None:
     files: list[io.BytesIO] = []
 
@@ -215,6 +262,15 @@ async def test_open_resource(app: Samovar) -> None:
     assert file.closed
     with pytest.raises(ValueError, match="reading"):
         await app.open_resource("static/a.txt", "w")
+
+
+def test_a_redirect_may_be_of_a_class_of_ones_own() -> None:
+    class Own(Response):
+        pass
+
+    response = redirect("/ü", 303, Response=Own)
+    assert type(response) is Own and response.status_code == 303
+    assert response.headers["location"] == "/%C3%BC"
 
 
 async def test_make_response(app: Samovar) -> None:

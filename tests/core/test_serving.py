@@ -141,10 +141,10 @@ async def test_background_tasks_have_the_app_and_are_waited_for(app: Samovar) ->
 
     async with app.test_app() as running:
         await running.test_client().get("/")
-        assert app.background_tasks == 2
+        assert len(app.background_tasks) == 2
         gate.set()
     assert sorted(map(str, log)) == ["(True, False, 'a', 1)", "blocking"]
-    assert app.background_tasks == 0
+    assert not app.background_tasks
 
 
 async def test_background_tasks_that_do_not_end_are_cancelled(app: Samovar) -> None:

@@ -4,5 +4,17 @@ from __future__ import annotations
 
 from .http import HTTPHandler
 from .lifespan import LifespanHandler
+from .websocket import WebsocketHandler
 
-__all__ = ["HTTPHandler", "LifespanHandler"]
+ASGIHTTPConnection = HTTPHandler  # Quart's names
+ASGILifespan = LifespanHandler
+ASGIWebsocketConnection = WebsocketHandler
+
+__all__ = [
+    "ASGIHTTPConnection",
+    "ASGILifespan",
+    "ASGIWebsocketConnection",
+    "HTTPHandler",
+    "LifespanHandler",
+    "WebsocketHandler",
+]

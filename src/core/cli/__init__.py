@@ -6,13 +6,15 @@ import sys
 
 from .discovery import AppImportError, NoAppError
 from .dotenv import load_dotenv
-from .groups import AppGroup, SamovarGroup, ScriptInfo, pass_script_info, with_appcontext
+from .groups import AppGroup, SamovarGroup, ScriptInfo, pass_script_info, version_option, with_appcontext
 from .hub import hub_command
 from .options import ServeOptions
 from .routes import routes_command
 from .run import run_command
 from .servers import run_app, serve_app
 from .shell import shell_command
+
+NoAppException = NoAppError  # Quart's name
 
 cli = SamovarGroup(
     name="samovar",
@@ -30,6 +32,7 @@ __all__ = [
     "AppGroup",
     "AppImportError",
     "NoAppError",
+    "NoAppException",
     "SamovarGroup",
     "ScriptInfo",
     "ServeOptions",
@@ -43,5 +46,6 @@ __all__ = [
     "run_command",
     "serve_app",
     "shell_command",
+    "version_option",
     "with_appcontext",
 ]

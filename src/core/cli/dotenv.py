@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ...errors import MissingDependency
+from ..config import get_load_dotenv
 
 DEFAULTS = (".env", ".samovarenv")
 
@@ -24,8 +25,8 @@ def load_dotenv(path: str | os.PathLike[str] | None = None, load_defaults: bool 
     Raises:
         MissingDependency: *path* is given and python-dotenv is not installed.
     """
-    files = [] if path is None else [Path(path)]
-    if load_defaults and os.environ.get("SAMOVAR_SKIP_DOTENV", "").lower() not in ("1", "true", "yes"):
+    files = [] if path is None or not os.path.isfile(path) else [Path(path)]
+    if load_defaults and get_load_dotenv():
         files += [found for name in DEFAULTS if (found := _nearest(name)) is not None]
     if not files:
         return False

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import update_wrapper
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -57,13 +59,30 @@ class ScriptInfo:
         if self._app is None:
             self.loading = True
             try:
-                app = find_app(self.app_import_path) if self.create_app is None else self.create_app()
+                with _debug_in_environment(self.debug if self.set_debug_flag else None):
+                    app = find_app(self.app_import_path) if self.create_app is None else self.create_app()
             finally:
                 self.loading = False
             if self.set_debug_flag and self.debug is not None:
                 app.debug = self.debug
             self._app = app
         return self._app
+
+
+@contextmanager
+def _debug_in_environment(debug: bool | None) -> Iterator[None]:
+    """Let code that runs while the app is imported see the debug flag of the command line, as ``app.debug`` too."""
+    before = os.environ.get("SAMOVAR_DEBUG")
+    if debug is not None:
+        os.environ["SAMOVAR_DEBUG"] = "1" if debug else "0"
+    try:
+        yield
+    finally:
+        if debug is not None:
+            if before is None:
+                os.environ.pop("SAMOVAR_DEBUG", None)
+            else:
+                os.environ["SAMOVAR_DEBUG"] = before
 
 
 def is_loading() -> bool:
@@ -76,15 +95,26 @@ def is_loading() -> bool:
 pass_script_info = click.make_pass_decorator(ScriptInfo, ensure=True)
 
 
-def with_appcontext(function: F) -> F:
-    """Run a command's function inside the app's context; an async one is awaited there."""
+@overload
+def with_appcontext(fn: F) -> F: ...
+
+
+@overload
+def with_appcontext(fn: None = None) -> Callable[[F], F]: ...
+
+
+def with_appcontext(fn: Callable[..., Any] | None = None) -> Any:
+    """Run a command's function inside the app's context; an async one is awaited there. With or without parentheses."""
+    if fn is None:
+        return with_appcontext
+    function = fn
 
     @click.pass_context
     def in_context(context: click.Context, /, *args: Any, **kwargs: Any) -> Any:
         app = context.ensure_object(ScriptInfo).load_app()
         return run_in_context(app, lambda: context.invoke(function, *args, **kwargs))
 
-    return update_wrapper(in_context, function)  # type: ignore[return-value]  # it takes the same arguments
+    return update_wrapper(in_context, function)
 
 
 def run_in_context(app: Samovar, call: Callable[[], Any]) -> Any:

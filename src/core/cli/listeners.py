@@ -14,13 +14,14 @@ def bind(host: str, port: int) -> socket.socket:
     """Bind a socket that does not listen yet.
 
     Args:
-        host: a name or address, ``unix:PATH`` for a unix socket, or ``fd://NUMBER`` for a socket that was inherited.
+        host: a name or address, ``unix:PATH`` for a unix socket, or ``fd:NUMBER`` for a socket that was inherited
+            (``fd://NUMBER`` will do).
         port: a TCP port, 0 for any free one; unix sockets and inherited ones have none.
 
     Raises:
         ConfigError: it cannot be had; the message says why and which option to change.
     """
-    if host.startswith("fd://"):
+    if host.startswith("fd:"):
         return _inherited(host)
     try:
         return _bind_unix(host[len("unix:") :]) if host.startswith("unix:") else _bind_tcp(host, port)
@@ -42,7 +43,7 @@ def bind_shared(host: str, port: int) -> socket.socket:
 
 def _inherited(host: str) -> socket.socket:
     try:
-        return socket.socket(fileno=int(host.removeprefix("fd://")))
+        return socket.socket(fileno=int(host.removeprefix("fd:").removeprefix("//")))
     except (ValueError, OSError) as error:
         raise ConfigError(f"--host {host} is not an open socket: {error}") from error
 
@@ -96,7 +97,7 @@ def url_of(sock: socket.socket, host: str, *, secure: bool) -> str:
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return f"unix:{sock.getsockname()}"
     address, port = sock.getsockname()[:2]
-    if host.startswith("fd://"):
+    if host.startswith("fd:"):
         host = address
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return f"{'https' if secure else 'http'}://{host}:{port}"

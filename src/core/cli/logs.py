@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 
+from ..logging import LocalQueueHandler
+
 FORMAT = "[%(asctime)s] %(levelname)s %(name)s: %(message)s"
 
 
 def configure_logging(*, debug: bool) -> None:
     """Give the root logger a handler unless the app has set logging up, and the servers' loggers their levels."""
-    if not logging.getLogger().handlers:
-        logging.basicConfig(format=FORMAT, level=logging.INFO if debug else logging.WARNING)
     level = logging.INFO if debug else logging.WARNING
+    root = logging.getLogger()
+    if not root.handlers:
+        handler = LocalQueueHandler(logging.StreamHandler())
+        handler.setFormatter(logging.Formatter(FORMAT))
+        root.addHandler(handler)
+        root.setLevel(level)
     for name in ("samovar.server", "samovar.access", "uvicorn.access", "uvicorn.error"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:

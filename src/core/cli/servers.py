@@ -7,8 +7,9 @@ import contextlib
 import math
 import socket
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 import click
@@ -93,7 +94,11 @@ async def serve_app(
 def make_options(
     app: Any, host: str, port: int, debug: bool | None, settings: dict[str, Any]
 ) -> ServeOptions:
-    """Set ``app.debug`` if asked to, and gather how to serve *app*."""
+    """Set ``app.debug`` if asked to, and gather how to serve *app*; settings that do not exist are warned of."""
+    unknown = sorted(settings.keys() - {field.name for field in fields(ServeOptions)})
+    if unknown:  # Flask's have no meaning here, and are no reason not to serve
+        warnings.warn(f"not an option of Samovar's servers: {', '.join(unknown)}", stacklevel=4)
+        settings = {name: value for name, value in settings.items() if name not in unknown}
     if debug is not None:
         app.debug = debug
     debug = bool(getattr(app, "debug", False))
@@ -232,7 +237,7 @@ def run_app(
     debug: bool | None = None,
     *,
     use_reloader: bool = True,
-    loop: Any = None,
+    loop: asyncio.AbstractEventLoop | str | None = None,
     **settings: Any,
 ) -> None:
     """Serve *app* in a loop of its own until a signal; behind ``app.run``.
@@ -243,7 +248,7 @@ def run_app(
         port: 5000 by default.
         debug: sets ``app.debug``; None leaves it.
         use_reloader: in debug mode, restart the whole program when its files change.
-        loop: ``auto``, ``asyncio`` or ``uvloop``.
+        loop: ``auto``, ``asyncio``, ``uvloop``, or a loop to run in, which is closed in the end.
         settings: further arguments of :class:`ServeOptions`.
 
     Raises:
@@ -252,12 +257,13 @@ def run_app(
     if is_loading():
         click.secho("Note: app.run() does nothing while the samovar command imports the app", err=True)
         return
-    if loop is not None:
+    given = loop if isinstance(loop, asyncio.AbstractEventLoop) else None
+    if loop is not None and given is None:
         settings["loop"] = loop
     options = make_options(app, host or HOST, PORT if port is None else port, debug, settings)
     if use_reloader and options.debug and inherited_listener() is None:
         sys.exit(run_with_reloader(options.host, options.port))
-    run_options(app, options)
+    run_options(app, options, loop=given)
 
 
 def run_options(
@@ -266,15 +272,17 @@ def run_options(
     *,
     listener: socket.socket | None = None,
     on_started: OnStarted | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> None:
-    """Serve *app* in a loop of its own, on *listener* or on the reloader's socket where one was handed down."""
+    """Serve *app* in *loop* or a new one, on *listener* or on the reloader's socket where one was handed down."""
     configure_logging(debug=options.debug)
     handed = inherited_listener() if listener is None else None
     if handed is not None:
         handed.tell_limit(stop_limit(app))
         listener = bind(handed.host, 0)
         options = replace(options, open_browser=options.open_browser and handed.first)
-    with asyncio.Runner(debug=options.debug, loop_factory=loop_factory(options)) as runner:
+    make_loop = loop_factory(options) if loop is None else lambda: loop
+    with asyncio.Runner(debug=options.debug, loop_factory=make_loop) as runner:
         runner.run(serve(app, options, listener=listener, on_started=on_started))
 
 

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..logging import flush_logs
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LAST_WORDS = 0.3  # seconds for the log of somebody in a hurry
 
 
 class Stop:
@@ -57,6 +60,7 @@ class Stop:
 
 def exit_now(code: int) -> None:
     """Leave without any clean-up, for somebody who has asked twice."""
+    flush_logs(LAST_WORDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
