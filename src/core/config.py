@@ -154,6 +154,12 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds",
         "For one frame to a client that does not read; then it is cut.",
     ),
+    Setting(
+        "WEBSOCKET_PING_INTERVAL",
+        20,
+        "seconds",
+        "Between two pings, under `samovar run`; who answers none for two or three of them is cut. None: no pings.",
+    ),
     Setting("WEBSOCKET_CLOSE_TIMEOUT", 5, "seconds", "For a handler to finish after its client has gone."),
     Setting("SSE_HEARTBEAT", 15, "seconds", "Of silence, after which an event stream sends a comment."),
     Setting(

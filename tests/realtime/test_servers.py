@@ -4,7 +4,8 @@ import asyncio
 import json
 import socket
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -75,8 +76,9 @@ async def read(ws: ClientConnection, count: int) -> list[int]:
 
 async def test_a_websocket_that_vanishes_without_a_close_leaves_nothing_behind(server: AppServer) -> None:
     async with connect(url(server, "/ws")) as ws:
-        await ws.send("hi")
-        assert await ws.recv() == "echo 2"
+        for empty in ("", b""):
+            await ws.send(empty)
+            assert await ws.recv() == "echo 0"
         assert (await call(server, "/open"))["present"] == 1
         ws.transport.abort()
         await nobody_is_left(server)
@@ -198,4 +200,21 @@ async def test_a_kick_ends_an_own_stream_and_a_waiting_poll_on_the_wire(server: 
     assert answer.startswith(b"HTTP/1.1 401 ") and answer.endswith(word)
     streaming.close()
     polling.close()
+    await nobody_is_left(server)
+
+
+@pytest.mark.parametrize("name", ["hypercorn", "uvicorn"])
+async def test_a_peer_that_answers_no_ping_is_cut(
+    serve: Callable[..., Awaitable[AppServer]], name: str
+) -> None:
+    quick = {**QUICK, "SAMOVAR_WEBSOCKET_PING_INTERVAL": "0.1"}
+    server = await serve("tests.realtime.served:app", arguments=["--server", name], env=quick)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(handshake(server))  # and not a word more
+    async with asyncio.timeout(60):
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            while await reader.read(1000):
+                pass
+    writer.close()
     await nobody_is_left(server)

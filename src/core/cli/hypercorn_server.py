@@ -13,7 +13,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from socket import socket
-from typing import Any
+from typing import Any, cast
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
@@ -76,7 +76,7 @@ class HypercornServer:
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         loop = asyncio.get_running_loop()
-        context = ConnectionContext(self._context)
+        context = ConnectionContext(self._context, writer.transport.abort)
         await Connection(self._app, loop, self.config, context, self._state, reader, writer)
 
     async def _finish(self, scope: Scope) -> None:
@@ -93,32 +93,73 @@ class HypercornServer:
 class ConnectionContext(WorkerContext):
     """Hypercorn's context for one connection, in which the pause between two pings ends with the connection.
 
-    Hypercorn's pings sleep to the end of their pause (20 s here) although the websocket has closed, and hold the
-    connection's task for so long.
+    Hypercorn's pings sleep to the end of their pause although the websocket has closed, and hold the connection's task
+    for so long. Whether anybody answers them it never asks; so after each pause it is seen here whether the peer has
+    been heard at all, and a connection on which nothing came for one and a half pauses is cut.
+
+    Args:
+        worker: the context of all connections.
+        cut: drops the connection.
     """
 
-    def __init__(self, worker: WorkerContext) -> None:
+    def __init__(self, worker: WorkerContext, cut: Callable[[], None]) -> None:
         self.max_requests = worker.max_requests
         self.requests = 0
         self.terminate = worker.terminate
         self.terminated = worker.terminated
         self.closed = asyncio.Event()
+        self.reader: HeardReader | None = None
+        self._cut = cut
 
     async def sleep(self, wait: float) -> None:  # type: ignore[override]  # static there
-        """Sleep for *wait* seconds, or until the connection closes."""
+        """Sleep for *wait* seconds, or until the connection closes; then cut a peer that was not heard."""
         try:
             async with asyncio.timeout(wait):
                 await self.closed.wait()
-        except TimeoutError:
-            pass  # the whole pause
+        except TimeoutError:  # the whole pause
+            if self.reader is not None and self.reader.silence > 1.5 * wait:
+                logger.debug("a websocket's peer answered no ping: cut after %.1f s", self.reader.silence)
+                self._cut()
+
+
+class HeardReader:
+    """A connection's reader, which knows for how long nothing has come.
+
+    Args:
+        reader: asyncio's.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._listens_since: float | None = None
+
+    @property
+    def silence(self) -> float:
+        """Seconds without a word of the peer; 0 while nobody listens, because the app is behind with its messages."""
+        since = self._listens_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    def at_eof(self) -> bool:
+        """See :class:`asyncio.StreamReader`."""
+        return self._reader.at_eof()
+
+    async def read(self, most: int) -> bytes:
+        """See :class:`asyncio.StreamReader`."""
+        self._listens_since = asyncio.get_running_loop().time()
+        try:
+            return await self._reader.read(most)
+        finally:
+            self._listens_since = None
 
 
 class Connection(TCPServer):
-    """Hypercorn's connection, which tells its context when it has closed."""
+    """Hypercorn's connection, which tells its context what it hears and when it has closed."""
 
     context: ConnectionContext
 
     async def _read_data(self) -> None:
+        self.context.reader = HeardReader(self.reader)
+        self.reader = cast(asyncio.StreamReader, self.context.reader)
         try:
             await super()._read_data()
         finally:
@@ -138,7 +179,7 @@ def make_config(options: ServeOptions) -> Config:
     config.keep_alive_timeout = 75.0  # above the 60 s for which proxies keep a connection to us
     config.max_app_queue_size = options.websocket_queue
     config.websocket_max_message_size = options.websocket_max_message
-    config.websocket_ping_interval = 20.0
+    config.websocket_ping_interval = options.websocket_ping
     if options.ca_certs is not None:
         config.verify_mode = ssl.CERT_REQUIRED
     return config

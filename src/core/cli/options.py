@@ -18,6 +18,7 @@ HEADER_BYTES = (
 )  # as uvicorn's default; Hypercorn's 16 KiB is less than a browser may send in cookies
 MESSAGE_BYTES = 1024 * 1024  # of one websocket message, unless the app says otherwise
 QUEUE = 16  # websocket messages that wait for the app
+PING = 20.0  # seconds; below the 30 and more after which proxies drop a silent connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class ServeOptions:
         open_browser: open a browser once the server accepts.
         websocket_max_message: the largest websocket message, in bytes; above it the server closes with 1009.
         websocket_queue: how many received messages may wait for the app.
+        websocket_ping: seconds between two pings, each of which is to be answered; None for no pings.
     """
 
     host: str = HOST
@@ -49,6 +51,7 @@ class ServeOptions:
     open_browser: bool = False
     websocket_max_message: int = MESSAGE_BYTES
     websocket_queue: int = QUEUE
+    websocket_ping: float | None = PING
 
     def __post_init__(self) -> None:
         if (self.certfile is None) != (self.keyfile is None):
@@ -78,10 +81,11 @@ def stop_limit(app: Any) -> float:
     return 2 * GRACE + HOOKS + float(background)
 
 
-def sizes_of(app: Any) -> dict[str, int]:
+def sizes_of(app: Any) -> dict[str, Any]:
     """The websocket limits that *app*'s config sets, as arguments of :class:`ServeOptions`."""
     config = getattr(app, "config", {})
     return {
         "websocket_max_message": config.get("WEBSOCKET_MAX_MESSAGE_BYTES") or MESSAGE_BYTES,
         "websocket_queue": config.get("WEBSOCKET_QUEUE_SIZE") or QUEUE,
+        "websocket_ping": config.get("WEBSOCKET_PING_INTERVAL", PING) or None,
     }

@@ -98,6 +98,8 @@ def make_config(app: Any, options: ServeOptions) -> uvicorn.Config:
         timeout_keep_alive=75,  # above the 60 s for which proxies keep a connection to us
         ws_max_queue=options.websocket_queue,
         ws_max_size=options.websocket_max_message,
+        ws_ping_interval=options.websocket_ping,
+        ws_ping_timeout=options.websocket_ping,
     )
 
 
