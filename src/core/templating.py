@@ -35,7 +35,10 @@ class QuickTemplate(Template):
     """
 
     def new_context(
-        self, vars: dict[str, Any] | None = None, shared: bool = False, locals: Mapping[str, Any] | None = None
+        self,
+        vars: dict[str, Any] | None = None,
+        shared: bool = False,
+        locals: Mapping[str, Any] | None = None,
     ) -> Context:
         """What one rendering sees; see :meth:`jinja2.Template.new_context`."""
         names = self.globals
@@ -102,6 +105,9 @@ class DispatchingLoader(BaseLoader):
     def list_templates(self) -> list[str]:
         """The names of all templates."""
         return sorted({name for _, loader in self._loaders() for name in loader.list_templates()})
+
+
+DispatchingJinjaLoader = DispatchingLoader  # its name in Flask
 
 
 async def render_template(template_name_or_list: str | list[str | Template], **context: Any) -> str:

@@ -1,5 +1,6 @@
 """The cookie jar by RFC 6265, and the client that uses it."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -86,7 +87,36 @@ async def test_cookies_can_be_set_and_deleted_by_hand() -> None:
     assert await (await client.get("/")).get_data() == b"seen=1; also=2"
 
 
-async def test_a_cookie_header_of_the_test_s_own_wins() -> None:
+async def test_cookies_of_the_test_s_own_come_first_and_win() -> None:
     client = TestClient(counting)
     client.set_cookie("localhost", "a", "1")
-    assert await (await client.get("/", headers={"Cookie": "b=2"})).get_data() == b"b=2"
+    client.set_cookie("localhost", "b", "1")
+    assert await (await client.get("/", headers={"Cookie": "b=2"})).get_data() == b"b=2; a=1"
+
+
+@pytest.mark.parametrize("host", ["localhost", "shop.localhost", "127.0.0.1", "[::1]"])
+def test_a_secure_cookie_goes_to_this_machine_without_tls(host: str) -> None:
+    jar = jar_after("k=v; Secure", host=host)
+    assert jar.header(scheme="http", host=host, path="/a/x") == "k=v"
+
+
+async def test_a_cookie_set_by_hand_has_what_a_header_has() -> None:
+    client = TestClient(counting)
+    client.set_cookie("localhost:5000", "a", "1", timedelta(minutes=1), httponly=True, samesite="Lax")
+    client.set_cookie("localhost", "gone", "1", max_age=0)
+    client.set_cookie("localhost", "below", "1", path="/only here")
+    client.set_cookie("localhost", "other", "1", domain=".example.org", secure=True)
+    kept = client.get_cookie("a")
+    assert kept is not None and kept.expires is not None and kept.host_only
+    assert "httponly" in kept.attributes and kept.attributes["samesite"] == "Lax"
+    assert client.get_cookie("gone") is None and client.get_cookie("below", path="/only here")
+    other = client.get_cookie("other", domain="example.org")
+    assert other is not None and other.secure and not other.host_only
+
+
+async def test_cookies_may_be_set_and_deleted_as_in_flask() -> None:
+    client = TestClient(counting)
+    client.set_cookie("a", "1")
+    assert await (await client.get("/")).get_data() == b"a=1"
+    client.delete_cookie("a")
+    assert b"a=1" not in await (await client.get("/")).get_data()

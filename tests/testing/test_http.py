@@ -1,13 +1,15 @@
 """HTTP requests of the test client against hand-written ASGI apps."""
 
 import asyncio
+import importlib
 from io import BytesIO
 from typing import Any
 
 import pytest
-from werkzeug.datastructures import FileStorage
+from werkzeug.datastructures import Authorization, FileStorage
 
-from samovar import Samovar
+from samovar import Samovar, make_push_promise, request
+from samovar.core import testing
 from samovar.core.testing import HTTPDisconnectError, TestClient
 
 from .apps import Recorder, answer, echo, read_body, ticker
@@ -330,3 +332,52 @@ async def test_state_is_copied_into_each_scope() -> None:
     await client.get("/")
     assert app.scopes[0]["state"]["db"] is shared
     assert app.scopes[0]["state"] is not client.state
+
+
+async def test_promises_are_kept_by_the_client() -> None:
+    app = Samovar(__name__)
+
+    @app.get("/")
+    async def index() -> str:
+        await make_push_promise("/style.css")
+        return "x"
+
+    client = app.test_client()
+    await client.get("/", headers={"Accept": "text/html", "X-Own": "1"})
+    path, headers = client.push_promises[0]
+    assert path == "/style.css" and headers["accept"] == "text/html" and "x-own" not in headers
+    assert not client.preserve_context
+    async with client:
+        assert client.preserve_context
+
+
+@pytest.mark.parametrize("module", ["app", "client", "connections", "utils"])
+def test_the_names_stand_where_quart_has_them_too(module: str) -> None:
+    places = {
+        "app": ["LifespanError", "TestApp"],
+        "client": ["SamovarClient"],
+        "connections": ["HTTPDisconnectError", "TestHTTPConnection", "WebsocketResponseError"],
+        "utils": ["make_test_body_with_headers", "make_test_scope", "no_op_push", "sentinel"],
+    }
+    found = importlib.import_module(f"samovar.core.testing.{module}")
+    assert all(getattr(found, name) is getattr(testing, name) for name in places[module])
+
+
+async def test_a_client_class_of_ones_own_gets_its_arguments() -> None:
+    class Client(TestClient):
+        def __init__(self, *args: Any, token: str, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.token = token
+
+        async def open(self, path: str, **kwargs: Any) -> Any:
+            kwargs.setdefault("auth", Authorization("bearer", token=self.token))
+            return await super().open(path, **kwargs)
+
+    app = Samovar(__name__)
+    app.test_client_class = Client
+
+    @app.get("/")
+    async def index() -> str:
+        return str(request.authorization and request.authorization.token)
+
+    assert await (await app.test_client(token="tea").get("/")).get_data() == b"tea"

@@ -11,17 +11,14 @@ from .building import (
     no_op_push,
     sentinel,
 )
-from .cli import CliRunner
-from .client import TestClient
+from .cli import CliRunner, SamovarCliRunner
+from .client import SamovarClient, TestClient
 from .cookies import Cookie, CookieJar
 from .errors import EventStreamError, HTTPDisconnectError, WebsocketDisconnectError, WebsocketResponseError
 from .http import TestHTTPConnection
 from .poll import PollAnswer
 from .sse import EventStreamParser, ReceivedEvent, TestSSEConnection
 from .websocket import TestWebsocketConnection
-
-SamovarClient = TestClient  # where Quart has QuartClient
-SamovarCliRunner = CliRunner  # where Quart has QuartCliRunner
 
 __all__ = [
     "CliRunner",

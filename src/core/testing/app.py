@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from ...errors import LifespanError
 from ..asgi.hosting import Lifespan
 from .client import TestClient
 from .exchange import TIMEOUT, ASGIApp
@@ -81,3 +82,6 @@ class TestApp:
             if error is None:
                 raise
             error.add_note(f"the app's shut-down failed too: {late!r}")
+
+
+__all__ = ["LifespanError", "TestApp"]

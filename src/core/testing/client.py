@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from werkzeug.datastructures import FileStorage, Headers
+from werkzeug.http import dump_cookie
 
 from .building import (
     AuthLike,
@@ -50,6 +52,7 @@ class TestClient:
     Attributes:
         cookie_jar: the cookies kept, None without *use_cookies*.
         state: copied into the scope of each connection, as a server does with what the lifespan left.
+        push_promises: path and headers of each promise that came with an answer to :meth:`open`.
     """
 
     __test__ = False  # not a test case of pytest's
@@ -63,6 +66,7 @@ class TestClient:
         self.timeout = timeout
         self.cookie_jar: CookieJar | None = CookieJar() if use_cookies else None
         self.state: dict[str, Any] = {}
+        self.push_promises: list[tuple[str, Headers]] = []
         self._keeper: ContextKeeper | None = None
 
     def __repr__(self) -> str:
@@ -79,6 +83,11 @@ class TestClient:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.release()
+
+    @property
+    def preserve_context(self) -> bool:
+        """True inside ``async with client``."""
+        return self._keeper is not None
 
     # -- requests
 
@@ -163,6 +172,7 @@ class TestClient:
                 if body.data:
                     await connection.send(body.data)
                 await connection.send_complete()
+        self.push_promises += connection.push_promises
         return await connection.as_response()
 
     async def get(self, path: str, **kwargs: Any) -> Response:
@@ -299,7 +309,7 @@ class TestClient:
         headers: HeadersLike | None = None,
         query_string: QueryLike | None = None,
         scheme: str = "ws",
-        subprotocols: Iterable[str] = (),
+        subprotocols: Iterable[str] | None = None,
         root_path: str = "",
         http_version: str = "1.1",
         scope_base: Mapping[str, Any] | None = None,
@@ -317,6 +327,7 @@ class TestClient:
         """
         target = self._target(path, query_string, scheme, root_path, subdomain)
         sent = make_headers(headers, host=target.host, auth=auth)
+        subprotocols = list(subprotocols or ())
         _websocket_headers(sent, subprotocols)
         extra = {"root_path": root_path, "http_version": http_version, "scope_base": scope_base}
         scope = self._scope("websocket", target, sent, subprotocols=subprotocols, **extra)
@@ -330,34 +341,56 @@ class TestClient:
         self,
         server_name: str,
         key: str,
-        value: str = "",
-        *,
+        value: str | None = None,
+        max_age: timedelta | int | None = None,
+        expires: str | datetime | float | None = None,
         path: str = "/",
         domain: str | None = None,
         secure: bool = False,
+        httponly: bool = False,
+        samesite: str | None = None,
     ) -> None:
-        """Put a cookie into the jar.
+        """Put a cookie into the jar, as an answer of *server_name* would.
+
+        Flask's form, ``set_cookie(key, value)`` for the app's own host, is taken too.
 
         Args:
             server_name: the host it belongs to.
+            key: its name.
+            value: its value.
+            max_age: seconds it is kept.
+            expires: when it ends, where *max_age* is not given; seconds of the epoch or a date.
             domain: given, it goes to the subdomains of this one as well.
+            secure: it goes over https and wss only.
+            httponly, samesite: kept among its attributes.
 
         Raises:
             RuntimeError: the client keeps no cookies.
         """
-        cookie = Cookie(
+        if value is None:
+            server_name, key, value = app_host(self.app), server_name, key
+        host = _hostname(domain or server_name)
+        header = dump_cookie(
             key,
             value,
-            domain=(domain or server_name).lstrip("."),
-            path=path,
-            host_only=not domain,
-            secure=secure,
+            max_age,
+            expires,
+            path,
+            host if domain else None,
+            secure,
+            httponly,
+            samesite=samesite,
+            max_size=0,
         )
-        self._jar().set(cookie)
+        self._jar().read([header], host=host, path=path)
 
-    def delete_cookie(self, server_name: str, key: str, path: str = "/", domain: str | None = None) -> None:
-        """Take a cookie out of the jar; none is no error."""
-        self._jar().delete(key, (domain or server_name).lstrip("."), path)
+    def delete_cookie(
+        self, server_name: str, key: str | None = None, path: str = "/", domain: str | None = None
+    ) -> None:
+        """Take a cookie out of the jar; none is no error. Flask's ``delete_cookie(key)`` is taken too."""
+        if key is None:
+            server_name, key = app_host(self.app), server_name
+        self._jar().delete(key, _hostname(domain or server_name), path)
 
     def get_cookie(self, key: str, domain: str = "localhost", path: str = "/") -> Cookie | None:
         """Return the cookie of exactly this name, domain and path."""
@@ -380,9 +413,10 @@ class TestClient:
         jar, app, interface = self._jar(), self.app, self.app.session_interface
         target = self._target(path, None, scheme, "", None)
         sent = make_headers(headers, host=target.host)
-        cookies = jar.header(scheme=scheme, host=target.hostname, path=target.path)
+        given = sent.get("cookie", "")
+        cookies = jar.header(scheme=scheme, host=target.hostname, path=target.path, given=given)
         if cookies:
-            sent.setdefault("cookie", cookies)
+            sent["cookie"] = cookies
         context = app.test_request_context(path, headers=sent, scheme=scheme, **kwargs)
         async with _current(context):
             session = await interface.open_session(app, context.request)
@@ -422,11 +456,19 @@ class TestClient:
         )
 
     def _scope(self, type_: Any, target: Target, headers: Headers, **kwargs: Any) -> dict[str, Any]:
-        if self.cookie_jar is not None and "cookie" not in headers:
-            cookies = self.cookie_jar.header(scheme=target.scheme, host=target.hostname, path=target.path)
+        if self.cookie_jar is not None:
+            given = headers.get("cookie", "")
+            cookies = self.cookie_jar.header(
+                scheme=target.scheme, host=target.hostname, path=target.path, given=given
+            )
             if cookies:
                 headers["cookie"] = cookies
         return make_scope(type_, target, headers, state=self.state, **kwargs)
+
+
+def _hostname(name: str) -> str:
+    """The host of a server's or a domain's name, which may have a port or a dot in front."""
+    return (urlsplit(f"//{name.lstrip('.')}").hostname or name).lower()
 
 
 @asynccontextmanager
@@ -437,6 +479,9 @@ async def _current(context: Any) -> AsyncIterator[None]:
         yield
     finally:
         context.leave(token)
+
+
+SamovarClient = TestClient  # where Quart has QuartClient
 
 
 def _websocket_headers(headers: Headers, subprotocols: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ class Cookie:
         domain: the host it belongs to, lower case, without a leading dot.
         path: the path it is sent to, and below.
         host_only: True when it goes to ``domain`` itself and not to its subdomains (section 5.3, step 6).
-        secure: True when it goes over https and wss only.
+        secure: True when it goes over https and wss only; to this machine also without, as browsers have it.
         expires: when it ends, in seconds of the epoch; None for a session cookie.
         attributes: every attribute of the header, names in lower case.
     """
@@ -38,7 +38,8 @@ class Cookie:
     def goes_to(self, scheme: str, host: str, path: str) -> bool:
         """Whether it is sent with a request for *path* at *host* (section 5.4)."""
         same_host = host == self.domain or (not self.host_only and domain_matches(host, self.domain))
-        return same_host and path_matches(path, self.path) and (not self.secure or scheme in ("https", "wss"))
+        secure = scheme in ("https", "wss") or _is_this_machine(host)
+        return same_host and path_matches(path, self.path) and (secure or not self.secure)
 
 
 def domain_matches(host: str, domain: str) -> bool:
@@ -59,6 +60,13 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_this_machine(host: str) -> bool:
+    """Secure Contexts, section 3.1: what goes to these hosts does not leave the machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    return _is_address(host) and ip_address(host.strip("[]")).is_loopback
 
 
 def _default_path(path: str) -> str:
@@ -142,16 +150,23 @@ class CookieJar:
             if cookie is not None:
                 self.set(cookie)
 
-    def header(self, *, scheme: str, host: str, path: str) -> str:
-        """Return the ``Cookie`` header for a request, longest paths first (section 5.4); may be empty."""
+    def header(self, *, scheme: str, host: str, path: str, given: str = "") -> str:
+        """Return the ``Cookie`` header for a request, longest paths first (section 5.4); may be empty.
+
+        Args:
+            given: a header of the test's own; its cookies come first and win over their namesakes.
+        """
         now = self._clock()
+        own = parse_cookie(given)
         sent = [
             cookie
             for cookie in self._cookies.values()
-            if cookie.goes_to(scheme, host, path) and (cookie.expires is None or cookie.expires > now)
+            if cookie.goes_to(scheme, host, path)
+            and (cookie.expires is None or cookie.expires > now)
+            and cookie.name not in own
         ]
         sent.sort(key=lambda cookie: -len(cookie.path))
-        return "; ".join(_pair(cookie) for cookie in sent)
+        return "; ".join([*([given] if given else []), *(_pair(cookie) for cookie in sent)])
 
 
 def _pair(cookie: Cookie) -> str:

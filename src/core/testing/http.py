@@ -101,6 +101,7 @@ class TestHTTPConnection:
     Attributes:
         status_code: None until the response has started; so is ``headers``.
         push_promises: path and headers of each promise that came.
+        app, scope: what it was made of.
         on_headers: called with the response's headers when they come.
     """
 
@@ -113,7 +114,8 @@ class TestHTTPConnection:
         self.headers: Headers | None = None
         self.push_promises: list[tuple[str, Headers]] = []
         self.on_headers: Callable[[Headers], object] = lambda headers: None
-        self._app = app
+        self.app = app
+        self.scope = scope
         self._rules = ResponseRules(scope["method"])
         label = f"{scope['method']} {scope['path']}"
         self._exchange = Exchange(
@@ -218,7 +220,7 @@ class TestHTTPConnection:
         rest = self._rest or await self._read_rest(timeout)
         self._rest = rest
         assert self.status_code is not None
-        return make_response(self._app, rest, self.status_code, self.headers or Headers())
+        return make_response(self.app, rest, self.status_code, self.headers or Headers())
 
     async def _read_rest(self, timeout: float | None = None) -> list[bytes]:
         left = self._exchange.countdown(timeout)  # for all of it: a stream without end must not hold the test

@@ -35,6 +35,8 @@ class TestWebsocketConnection:
     Attributes:
         accepted: whether the handshake is done; ``headers`` and ``subprotocol`` are then set.
         close_code: None while open; with ``close_reason``.
+        status_code: of the answer, when the app refused the handshake.
+        app, scope: what it was made of.
         on_headers: called with the headers of the handshake's answer, refusals included.
     """
 
@@ -49,7 +51,9 @@ class TestWebsocketConnection:
         self.subprotocol: str | None = None
         self.close_code: int | None = None
         self.close_reason = ""
-        self._app = app
+        self.app = app
+        self.scope = scope
+        self.status_code: int | None = None
         self._rules = WebsocketRules("websocket.http.response" in scope["extensions"])
         label = f"websocket {scope['path']}"
         self._exchange = Exchange(
@@ -124,7 +128,7 @@ class TestWebsocketConnection:
 
     async def receive_json(self, timeout: float | None = None) -> Any:
         """Return the next message decoded from JSON."""
-        provider = getattr(self._app, "json", None)
+        provider = getattr(self.app, "json", None)
         return getattr(provider, "loads", json_loads)(await self.receive(timeout))
 
     async def receive_nothing(self, timeout: float = 0.1) -> bool:
@@ -163,7 +167,7 @@ class TestWebsocketConnection:
 
     async def send_json(self, data: Any, timeout: float | None = None) -> None:
         """Send *data* as a text message in JSON."""
-        await self.send(app_dumps(self._app)(data), timeout)
+        await self.send(app_dumps(self.app)(data), timeout)
 
     async def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Close as a browser does: the app gets the code and the reason."""
@@ -237,7 +241,8 @@ class TestWebsocketConnection:
 
     def _refuse(self, body: list[bytes], status: int, headers: Headers) -> None:
         self.on_headers(headers)
-        self._refusal = WebsocketResponseError(make_response(self._app, body, status, headers))
+        self.status_code = status
+        self._refusal = WebsocketResponseError(make_response(self.app, body, status, headers))
 
 
 class WebsocketRules:
