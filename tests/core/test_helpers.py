@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from samovar import Response, Samovar, make_response, redirect, request, send_file, send_from_directory
+from samovar.core.wrappers import FileBody
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -300,6 +301,30 @@ async def test_a_streamed_response_reads_back() -> None:
 
     response = Response(pieces(), mimetype="application/json")
     assert response.is_streamed and await response.get_json() == {"a": 1} and not response.is_streamed
+
+
+async def test_a_response_tells_a_stream_from_what_it_has() -> None:
+    class Strict(Response):
+        implicit_sequence_conversion = False
+
+    stream = Strict(iter(["a", "b"]))
+    assert not stream.is_sequence and stream.calculate_content_length() is None
+    with pytest.raises(RuntimeError, match="make_sequence"):
+        await stream.get_data()
+    await stream.make_sequence()
+    assert stream.is_sequence and stream.calculate_content_length() == 2
+    assert await stream.get_data() == b"ab"
+
+
+async def test_a_body_class_may_have_another_buffer(app: Samovar) -> None:
+    class Small(FileBody):
+        buffer_size = 4
+
+    path = Path(app.root_path, "static/a.txt")
+    async with Small(path) as pieces:
+        assert [piece async for piece in pieces] == [b"hell", b"o wo", b"rld"]
+    async with Small(path, buffer_size=6) as pieces:
+        assert [piece async for piece in pieces] == [b"hello ", b"world"]
 
 
 async def test_cookies_are_set_and_deleted(app: Samovar) -> None:

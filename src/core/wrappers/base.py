@@ -15,10 +15,13 @@ from werkzeug.datastructures import Authorization, Headers
 from werkzeug.sansio.request import Request as SansIORequest
 from werkzeug.sansio.utils import get_host
 
+from ..ctx import current_context
 from ..typing import Scope
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
+
+    from ..json.provider import JSONProvider
 
 T = TypeVar("T")
 
@@ -167,6 +170,16 @@ class BaseRequestWebsocket(SansIORequest):
     def blueprints(self) -> list[str]:
         """The blueprint's name and those of the blueprints around it, inmost first."""
         return blueprint_names(self.blueprint)
+
+    @property
+    def json_module(self) -> JSONProvider:
+        """What reads JSON: the app's provider, or a default one."""
+        context = current_context()
+        if context is not None:
+            return context.app.json
+        from ..json import _bare
+
+        return _bare
 
     @property
     def script_root(self) -> str:

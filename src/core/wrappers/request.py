@@ -23,7 +23,6 @@ from .base import BaseRequestWebsocket, lazy, routed_path
 
 if TYPE_CHECKING:
     from ..datastructures import FileStorage
-    from ..json.provider import JSONProvider
 
 T = TypeVar("T")
 
@@ -339,12 +338,6 @@ class Request(BaseRequestWebsocket):
         """The body's JSON: ``await request.json``."""
         return self.get_json()
 
-    @property
-    def json_module(self) -> JSONProvider | None:
-        """What reads JSON: the app's provider."""
-        context = current_context()
-        return None if context is None else context.app.json
-
     async def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         """What the JSON in the body says.
 
@@ -365,7 +358,7 @@ class Request(BaseRequestWebsocket):
         else:
             data = await self.get_data(cache=cache)
         try:
-            value = self._loads(data)
+            value = self.json_module.loads(data)
         except (ValueError, RecursionError) as error:  # RecursionError: nested by the thousand
             value = None if silent else self.on_json_loading_failed(error)
             failed = True
@@ -374,14 +367,6 @@ class Request(BaseRequestWebsocket):
         if cache:
             self._json = {silent: value} if failed else {True: value, False: value}
         return value
-
-    def _loads(self, data: bytes) -> Any:
-        context = _current.get(None)
-        if context is None:
-            from ..json import loads
-
-            return loads(data)
-        return context.app.json.loads(data)
 
     def on_json_loading_failed(self, error: Exception | None) -> Any:
         """What :meth:`get_json` gives when there is no JSON to give; raises unless overridden.

@@ -160,12 +160,15 @@ class FileBody(ResponseBody):
 
     Args:
         file_path: its path.
-        buffer_size: bytes read at a time.
+        buffer_size: bytes read at a time; by default the class's.
     """
+
+    buffer_size = BUFFER_BYTES
 
     def __init__(self, file_path: FilePath, *, buffer_size: int | None = None) -> None:
         self.file_path = Path(file_path)
-        self.buffer_size = buffer_size or BUFFER_BYTES
+        if buffer_size is not None:
+            self.buffer_size = buffer_size
         self.size = self.file_path.stat().st_size
         self.begin = 0
         self.end = self.size
@@ -201,12 +204,15 @@ class IOBody(ResponseBody):
 
     Args:
         io_stream: open for reading; from its position on.
-        buffer_size: bytes read at a time.
+        buffer_size: bytes read at a time; by default the class's.
     """
+
+    buffer_size = BUFFER_BYTES
 
     def __init__(self, io_stream: IO[bytes], *, buffer_size: int | None = None) -> None:
         self.io_stream = io_stream
-        self.buffer_size = buffer_size or BUFFER_BYTES
+        if buffer_size is not None:
+            self.buffer_size = buffer_size
         self.begin = io_stream.tell()
         self.size = io_stream.seek(0, os.SEEK_END) - self.begin
         io_stream.seek(self.begin)
@@ -267,6 +273,8 @@ class Response(SansIOResponse):
 
     default_mimetype = "text/html"
     automatically_set_content_length = True
+    implicit_sequence_conversion = True
+    """Reading a streamed body keeps it; False: that is a RuntimeError."""
     data_body_class = DataBody
     iterable_body_class = IterableBody
     file_body_class = FileBody
@@ -446,6 +454,15 @@ class Response(SansIOResponse):
         """The body's length is not known."""
         return self._body_length() is None
 
+    @property
+    def is_sequence(self) -> bool:
+        """The body is in memory."""
+        return self.buffered is not None
+
+    def calculate_content_length(self) -> int | None:
+        """The body's length in bytes, None where unknown."""
+        return self._body_length()
+
     def set_data(self, data: str | bytes) -> None:
         """Make *data* the body and set the content length."""
         self._data = data.encode() if isinstance(data, str) else data
@@ -464,8 +481,13 @@ class Response(SansIOResponse):
 
         Args:
             as_text: decoded from UTF-8.
+
+        Raises:
+            RuntimeError: it is a stream, and ``implicit_sequence_conversion`` is off.
         """
         if self._data is None:
+            if not self.implicit_sequence_conversion and self.is_streamed:
+                raise RuntimeError("the body is a stream: make_sequence() reads it, if that is meant")
             await self.make_sequence()
         data = self._data or b""
         return data.decode() if as_text else data
