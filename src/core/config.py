@@ -90,7 +90,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("SESSION_COOKIE_PATH", None, "", "The session cookie's path; None: APPLICATION_ROOT."),
     Setting("SESSION_COOKIE_HTTPONLY", True, "", "Scripts cannot read the session cookie."),
     Setting("SESSION_COOKIE_SECURE", False, "", "The session cookie is sent over https only."),
-    Setting("SESSION_COOKIE_SAMESITE", None, "", "`Lax`, `Strict` or `None`; None leaves it out."),
+    Setting(
+        "SESSION_COOKIE_SAMESITE",
+        "Lax",
+        "",
+        "`Lax` (other sites cannot post in a visitor's name), `Strict` or `None`; None leaves it out.",
+    ),
     Setting(
         "SESSION_COOKIE_PARTITIONED", False, "", "The session cookie is kept apart for each top-level site."
     ),

@@ -136,6 +136,11 @@ async def test_cookie_settings(app: Samovar) -> None:
         assert part in cookie
 
 
+async def test_the_cookie_is_safe_by_default(app: Samovar) -> None:
+    cookie = (await app.test_client(use_cookies=False).get("/set/x")).headers["set-cookie"]
+    assert cookie.split("; ")[1:] == ["HttpOnly", "Path=/", "SameSite=Lax"]
+
+
 VALUES = {
     "tuple": (1, (2,)),
     "bytes": b"\x00\xff",
