@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
 from ..siblings import Siblings
-from ..typing import ASGIReceive, ASGISend, Scope
+from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
+from .forewarned import Forewarned
 
 if TYPE_CHECKING:
     from ..app import Samovar
@@ -24,30 +25,46 @@ class LifespanHandler:
     def __init__(self, app: Samovar, scope: Scope) -> None:
         self.app = app
         self.scope = scope
+        self._hosted = "samovar" in (scope.get("extensions") or {})
         self._siblings = Siblings(app.import_name, app.root_path)
+        self._forewarned = Forewarned(self._end_is_near)
 
     async def __call__(self, receive: ASGIReceive, send: ASGISend) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                try:
-                    self._check_siblings()
-                    await self.app.startup()
-                except Exception:
-                    self._siblings.release()
-                    await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
-                    return
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                try:
-                    await self.app.shutdown()
-                except Exception:
-                    await send({"type": "lifespan.shutdown.failed", "message": traceback.format_exc()})
-                else:
-                    await send({"type": "lifespan.shutdown.complete"})
-                finally:
-                    self._siblings.release()
-                return
+        try:
+            while await self._hear(await receive(), send):
+                pass
+        finally:
+            self._forewarned.close()
+
+    async def _hear(self, message: ASGIMessage, send: ASGISend) -> bool:
+        """Do what *message* asks for; tell whether more may come."""
+        if message["type"] == "lifespan.startup":
+            try:
+                self._check_siblings()
+                await self.app.startup()
+            except Exception:
+                self._siblings.release()
+                await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+                return False
+            if not self._hosted:
+                self._forewarned.listen()
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            self._forewarned.close()
+            try:
+                await self.app.shutdown()
+            except Exception:
+                await send({"type": "lifespan.shutdown.failed", "message": traceback.format_exc()})
+            else:
+                await send({"type": "lifespan.shutdown.complete"})
+            finally:
+                self._siblings.release()
+            return False
+        return True
+
+    def _end_is_near(self) -> None:
+        """Tell open connections, before the server waits for them."""
+        self.app.shutdown_event.set()
 
     def _check_siblings(self) -> None:
         """Refuse to be the second worker with channels that reach one process only.
@@ -58,8 +75,11 @@ class LifespanHandler:
             ConfigError: that is what this process would be.
         """
         app = self.app
-        alone = "samovar" in self.scope.get("extensions", {})
-        if alone or app.config["BROADCAST_URL"] not in (None, "memory://") or not app.channels.declared:
+        if (
+            self._hosted
+            or app.config["BROADCAST_URL"] not in (None, "memory://")
+            or not app.channels.declared
+        ):
             return
         if self._siblings.found():
             raise ConfigError(
