@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from .scaffold import Scaffold, _class_and_code, channel_rule, endpoint_of, guarded_rule
 from .typing import AnyCallable, F, FilePath
@@ -316,13 +316,31 @@ class Blueprint(Scaffold):
 
         return decorate
 
+    @overload
+    def app_template_filter(self, name: F) -> F: ...
+
+    @overload
+    def app_template_filter(self, name: str | None = None) -> Callable[[F], F]: ...
+
     def app_template_filter(self, name: Any = None) -> Any:
         """Decorate a template filter for the whole app; with or without parentheses."""
         return self._template_decorator("filter", name)
 
+    @overload
+    def app_template_test(self, name: F) -> F: ...
+
+    @overload
+    def app_template_test(self, name: str | None = None) -> Callable[[F], F]: ...
+
     def app_template_test(self, name: Any = None) -> Any:
         """Decorate a template test for the whole app; with or without parentheses."""
         return self._template_decorator("test", name)
+
+    @overload
+    def app_template_global(self, name: F) -> F: ...
+
+    @overload
+    def app_template_global(self, name: str | None = None) -> Callable[[F], F]: ...
 
     def app_template_global(self, name: Any = None) -> Any:
         """Decorate a function that templates of the whole app may call; with or without parentheses."""

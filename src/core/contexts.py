@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, overload
 
 from ..errors import ContextError
 from .ctx import Context, current_context, required_context
@@ -96,13 +96,31 @@ class Contexts(Urls):
         """Add a function that templates may call, under *name*, or its own."""
         self.jinja_env.globals[name or f.__name__] = f
 
+    @overload
+    def template_filter(self, name: F) -> F: ...
+
+    @overload
+    def template_filter(self, name: str | None = None) -> Callable[[F], F]: ...
+
     def template_filter(self, name: Any = None) -> Any:
         """Decorate a template filter; with or without parentheses."""
         return self._template_decorator(self.add_template_filter, name)
 
+    @overload
+    def template_test(self, name: F) -> F: ...
+
+    @overload
+    def template_test(self, name: str | None = None) -> Callable[[F], F]: ...
+
     def template_test(self, name: Any = None) -> Any:
         """Decorate a template test; with or without parentheses."""
         return self._template_decorator(self.add_template_test, name)
+
+    @overload
+    def template_global(self, name: F) -> F: ...
+
+    @overload
+    def template_global(self, name: str | None = None) -> Callable[[F], F]: ...
 
     def template_global(self, name: Any = None) -> Any:
         """Decorate a function that templates may call; with or without parentheses."""

@@ -34,7 +34,7 @@ pre span { display: block; padding: 0 .8rem } pre .here { background: var(--mark
 def traceback_page(error: BaseException) -> str:
     """A page with the exception's traceback and the lines around each frame."""
     chain = Markup("").join(_one(exception) for exception in _chain(error))
-    title = escape(f"{type(error).__name__}: {error}")
+    title = escape(f"{type(error).__name__}: {_message(error)}")
     page = Markup(
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><title>{}</title><style>{}</style><body>{}</body></html>'
@@ -62,7 +62,7 @@ def _one(error: BaseException) -> Markup:
     frames = Markup("").join(
         _frame(frame, line) for frame, line in reversed(list(traceback.walk_tb(error.__traceback__)))
     )
-    return Markup("<h1>{}: {}</h1>{}").format(type(error).__name__, str(error), frames)
+    return Markup("<h1>{}: {}</h1>{}").format(type(error).__name__, _message(error), frames)
 
 
 def _frame(frame: FrameType, line: int) -> Markup:
@@ -96,6 +96,13 @@ def _variables(frame: FrameType) -> Markup:
         if rows
         else Markup("")
     )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # of what it was raised with
+        return f"<its text raises {type(second).__name__}>"
 
 
 def _shown(value: object) -> str:

@@ -16,7 +16,7 @@ from collections.abc import (
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import Aborter
@@ -81,7 +81,7 @@ class Setup(Scaffold):
     websocket_class = Websocket
     lock_class = asyncio.Lock
     """Here for Quart's sake: nothing in Samovar needs a lock that could be replaced."""
-    default_config: Mapping[str, Any] = ImmutableDict(DEFAULTS)
+    default_config: ClassVar[Mapping[str, Any]] = ImmutableDict(DEFAULTS)
     """What the config starts with; a subclass may have its own."""
     session_interface: SessionInterface = SecureCookieSessionInterface()
     jinja_options: Mapping[str, Any] = {}
@@ -137,6 +137,11 @@ class Setup(Scaffold):
 
     def _open_doors(self) -> None:
         """Begin to serve, for the first time or again: nobody is told to go yet."""
+        if not issubclass(self.event_class, ShutdownEvent):
+            raise TypeError(
+                f"event_class is a subclass of {ShutdownEvent.__qualname__}, which tells open connections that the "
+                f"server ends; {self.event_class.__name__} is none"
+            )
         self.shutdown_event = self.event_class()
         self.polls = Polls()
         self.shutdown_event.add(self.polls.going_away)
@@ -233,8 +238,8 @@ class Setup(Scaffold):
         return redirect_response(location, code, self.response_class)
 
     def ensure_async(self, func: AnyCallable) -> Callable[..., Awaitable[Any]]:
-        """*func* if it is async, else a coroutine function that runs it in a thread."""
-        return ensure_async(func)
+        """*func* if it is async, else what :meth:`sync_to_async` makes of it."""
+        return ensure_async(func, self.sync_to_async)
 
     def sync_to_async(self, func: AnyCallable) -> Callable[..., Awaitable[Any]]:
         """A coroutine function that runs *func* in a thread."""

@@ -63,8 +63,11 @@ def run_sync(func: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     return wrapper
 
 
-def ensure_async(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """*func* itself when it is async, a coroutine function for an async generator's, else :func:`run_sync` of it."""
+def ensure_async(
+    func: Callable[..., Any],
+    in_thread: Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]] = run_sync,
+) -> Callable[..., Awaitable[Any]]:
+    """*func* itself when it is async, a coroutine function for an async generator's, else *in_thread* of it."""
     if is_coroutine_function(func):
         return func
     if inspect.isasyncgenfunction(func):
@@ -74,7 +77,7 @@ def ensure_async(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
             return func(*args, **kwargs)
 
         return call
-    return run_sync(func)
+    return in_thread(func)
 
 
 async def iterate_in_thread(iterable: Iterable[T]) -> AsyncIterator[T]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from samovar import (
     Blueprint,
+    Request,
     Response,
     Samovar,
     abort,
@@ -24,6 +29,9 @@ from samovar import (
     request,
     websocket,
 )
+from samovar.core.asgi import ASGIHTTPConnection
+from samovar.core.ctx import _AppCtxGlobals
+from samovar.core.debug import traceback_response
 from samovar.core.sessions import SecureCookieSessionInterface, SessionInterface
 from samovar.core.testing import WebsocketResponseError
 from samovar.errors import (
@@ -36,6 +44,7 @@ from samovar.errors import (
     PublishUnknown,
 )
 
+from ..services import ROOT
 from .wire import Wire
 
 
@@ -379,6 +388,29 @@ async def test_debug_mode_shows_the_traceback_escaped(app: Samovar) -> None:
     assert "<script>" not in page
 
 
+async def test_the_debug_page_shows_variables_whatever_their_repr(app: Samovar) -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise LookupError
+
+    app.debug = True
+
+    @app.get("/")
+    async def index() -> str:
+        broken, tea, long = Broken(), "<assam>", "x" * 10_000
+        raise ValueError(broken, tea, long[:1])
+
+    page = await text(app)
+    assert "<td>tea<td>&#39;&lt;assam&gt;&#39;" in page
+    assert "whose repr raises LookupError" in page and "x" * 1000 not in page
+
+
+async def test_the_debug_page_is_a_response_too(app: Samovar) -> None:
+    async with app.app_context():
+        response = await traceback_response(ValueError("no tea"))
+    assert response.status_code == 500 and "no tea" in await response.get_data(as_text=True)
+
+
 async def test_exceptions_reach_the_test(app: Samovar) -> None:
     app.testing = True
     app.add_url_rule("/", "index", lambda: 1 / 0)
@@ -714,6 +746,213 @@ async def test_steps_may_be_overridden() -> None:
     app = Mine(__name__, static_folder=None)
     app.add_url_rule("/", "index", lambda: "x")
     assert await text(app) == "<x>"
+
+
+async def test_every_step_may_be_overridden_with_the_arguments_that_quart_gives(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steps: list[str] = []
+
+    class Mine(Samovar):
+        async def handle_request(self, request: Any) -> Any:
+            steps.append("handle")
+            return await super().handle_request(request)
+
+        async def full_dispatch_request(self, request_context: Any = None) -> Any:
+            steps.append("full")
+            return await super().full_dispatch_request(request_context)
+
+        async def preprocess_request(self, request_context: Any = None) -> Any:
+            steps.append("pre")
+            return await super().preprocess_request(request_context)
+
+        async def finalize_request(
+            self, result: Any, request_context: Any = None, from_error_handler: bool = False
+        ) -> Any:
+            steps.append("finalize")
+            return await super().finalize_request(result, request_context, from_error_handler)
+
+        async def process_response(self, response: Any, request_context: Any = None) -> Any:
+            steps.append("process")
+            return await super().process_response(response, request_context)
+
+        async def do_teardown_request(self, exc: Any, request_context: Any = None) -> None:
+            steps.append(f"teardown {type(exc).__name__}")
+            await super().do_teardown_request(exc, request_context)
+
+        async def do_teardown_appcontext(self, exc: Any) -> None:
+            steps.append("app teardown")
+            await super().do_teardown_appcontext(exc)
+
+        def log_exception(self, exception_info: Any) -> None:
+            steps.append(f"log {exception_info[0].__name__}")
+
+    app = Mine(__name__, static_folder=None)
+    app.add_url_rule("/", "index", lambda: "x")
+    app.add_url_rule("/broken", "broken", lambda: 1 / 0)
+    assert await text(app) == "x"
+    assert steps == [
+        "handle", "full", "pre", "finalize", "process", "teardown NoneType", "app teardown",
+    ]  # fmt: skip
+    steps.clear()
+    assert "Internal Server Error" in await text(app, "/broken")
+    assert steps[-5:] == [
+        "log ZeroDivisionError",
+        "finalize",
+        "process",
+        "teardown ZeroDivisionError",
+        "app teardown",
+    ]
+
+
+async def test_websocket_steps_may_be_overridden_too() -> None:
+    steps: list[str] = []
+
+    class Mine(Samovar):
+        async def dispatch_websocket(self, websocket_context: Any = None) -> Any:
+            steps.append("dispatch")
+            return await super().dispatch_websocket(websocket_context)
+
+        async def do_teardown_websocket(self, exc: Any, websocket_context: Any = None) -> None:
+            steps.append("teardown")
+            await super().do_teardown_websocket(exc, websocket_context)
+
+    app = Mine(__name__, static_folder=None)
+
+    @app.websocket("/")
+    async def ws() -> None:
+        await websocket.send("x")
+
+    async with app.test_client().websocket("/") as connection:
+        assert await connection.receive() == "x"
+    assert steps == ["dispatch", "teardown"]
+
+
+async def test_an_error_may_be_kept_from_teardown() -> None:
+    class Mine(Samovar):
+        def should_ignore_error(self, error: BaseException | None) -> bool:
+            return isinstance(error, ZeroDivisionError)
+
+    app = Mine(__name__, static_folder=None)
+    told: list[Any] = []
+    app.teardown_request(told.append)
+    app.add_url_rule("/", "index", lambda: 1 / 0)
+    await app.test_client().get("/")
+    assert told == [None]
+
+
+async def test_steps_may_be_called_by_hand(app: Samovar) -> None:
+    app.teardown_request(lambda error: seen.append("teardown"))
+    app.before_request(lambda: seen.append("before"))
+    app.add_url_rule("/", "index", lambda: "x")
+    seen: list[str] = []
+    async with app.test_request_context("/") as context:
+        assert context.request is not None
+        assert await app.dispatch_request() == "x" and seen == []
+        assert await (await app.full_dispatch_request()).get_data() == b"x"
+        assert seen == ["before"]
+    response = await app.handle_request(context.request)
+    assert await response.get_data() == b"x"
+    assert seen == ["before", "teardown", "before", "teardown"]
+    with pytest.raises(ExceptionGroup, match="teardown functions failed") as failed:
+        async with app.test_request_context("/"):
+            app._router = None
+            app.teardown_request_funcs[None] = [lambda error: 1 / 0, lambda error: int("x")]
+            async with app.test_request_context("/"):
+                await app.do_teardown_request(None)
+    assert [type(error) for error in failed.value.exceptions] == [ValueError, ZeroDivisionError]
+
+
+async def test_a_missing_key_is_an_error_in_debug_mode(app: Samovar) -> None:
+    app.add_url_rule("/", "index", lambda: request.args["tea"])
+    assert (await app.test_client().get("/")).status_code == 400
+    app.debug = True
+    answer = await app.test_client().get("/")
+    assert answer.status_code == 500 and "BadRequestKeyError" in await answer.get_data(as_text=True)
+    app.config["TRAP_BAD_REQUEST_ERRORS"] = False
+    assert (await app.test_client().get("/")).status_code == 400
+
+
+async def test_options_of_one_view_where_the_app_answers_none(app: Samovar) -> None:
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.add_url_rule("/", "off", lambda: "x")
+    app.add_url_rule("/on", "on", lambda: "x", provide_automatic_options=True)
+    client = app.test_client()
+    assert [(await client.options(path)).status_code for path in ("/", "/on")] == [405, 200]
+
+
+async def test_classes_may_be_replaced() -> None:
+    class MyRequest(Request):
+        tea = "assam"
+
+    class MyResponse(Response):
+        default_mimetype = "text/tea"
+
+    class MyGlobals(_AppCtxGlobals):
+        cups = 3
+
+    class MyHandler(ASGIHTTPConnection):
+        async def __call__(self, receive: Any, send: Any) -> None:
+            self.scope["path"] = "/"
+            await super().__call__(receive, send)
+
+    class Mine(Samovar):
+        request_class = MyRequest
+        response_class = MyResponse
+        app_ctx_globals_class = MyGlobals
+        asgi_http_class = MyHandler
+
+    app = Mine(__name__, static_folder=None)
+    app.add_url_rule("/", "index", lambda: f"{request.tea} {g.cups}")  # type: ignore[attr-defined]
+    answer = await app.test_client().get("/anywhere")
+    assert (await answer.get_data(), answer.mimetype) == (b"assam 3", "text/tea")
+
+
+def test_an_event_that_tells_nobody_is_refused() -> None:
+    class Mine(Samovar):
+        event_class = asyncio.Event  # type: ignore[assignment]
+
+    with pytest.raises(TypeError, match="Event is none"):
+        Mine(__name__)
+
+
+def test_a_redirect_outside_an_app_is_werkzeugs() -> None:
+    assert redirect("/tea", 307).headers["location"] == "/tea"
+
+
+@pytest.mark.parametrize("options", [{"static_host": "a.example"}, {"host_matching": True}])
+def test_static_files_have_a_host_where_hosts_are_matched(options: dict[str, Any]) -> None:
+    with pytest.raises(AssertionError, match="host"):
+        Samovar(__name__, **options)
+
+
+def test_the_static_url_path_has_no_slash_at_its_end() -> None:
+    app = Samovar(__name__, static_folder="files/", static_url_path="/assets/")
+    assert (app.static_url_path, [str(rule) for rule in app.url_map.iter_rules()]) == (
+        "/assets", ["/assets/<path:filename>"],
+    )  # fmt: skip
+
+
+def test_the_instance_folder_of_what_is_installed_lies_in_the_prefix() -> None:
+    assert Samovar("click").instance_path == os.path.join(sys.prefix, "var", "click-instance")
+    assert Samovar(__name__).instance_path == os.path.join(ROOT, "instance")
+
+
+async def test_instance_files_may_be_written(tmp_path: Path) -> None:
+    app = Samovar(__name__, instance_path=tmp_path)
+    async with await app.open_instance_resource("tea.txt", "w") as file:
+        await file.writelines(["ассам\n", "дарджилинг\n"])
+        assert await file.tell() > 0
+    async with await app.open_instance_resource("tea.txt", "r") as file:
+        assert file.name == str(tmp_path / "tea.txt")
+        assert [line async for line in file] == ["ассам\n", "дарджилинг\n"]
+        await file.seek(0)
+        assert await file.readline() == "ассам\n" and await file.readlines() == ["дарджилинг\n"]
+    async with await app.open_instance_resource("tea.txt", "r+b") as file:
+        assert await file.truncate(2) == 2
+        await file.write(b"!")
+        await file.flush()
+        assert (tmp_path / "tea.txt").read_bytes() == b"!" + "а".encode()[1:]
 
 
 async def test_middleware_wraps_asgi_app(app: Samovar) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from samovar import Blueprint, Response, Samovar, long_poll, render_template, request, url_for
+from samovar.core.blueprints import BlueprintSetupState
 from samovar.errors import InvalidRule
 
 
@@ -111,6 +112,81 @@ async def test_url_defaults_and_record_once(app: Samovar) -> None:
     assert seen == ["bp"]
 
 
+async def test_every_app_gets_what_a_blueprint_says_once() -> None:
+    """As where tests build the app anew by its factory, and the blueprint lives in a module."""
+    blueprint = Blueprint("bp", __name__)
+    seen: list[Any] = []
+    blueprint.record_once(lambda state: seen.append(state.first_registration))
+    blueprint.before_app_request(lambda: seen.append("before"))
+    blueprint.app_errorhandler(404)(lambda error: ("mine", 404))
+    blueprint.app_template_filter()(str.upper)
+    blueprint.add_url_rule("/", "index", lambda: "x")
+    for _ in range(2):
+        app = Samovar(__name__, static_folder=None)
+        app.register_blueprint(blueprint)
+        app.register_blueprint(blueprint, name="again", url_prefix="/again")
+        assert await get(app, "/nowhere") == "mine"
+        assert "upper" in app.jinja_env.filters
+    assert seen == [True, "before"] * 2
+
+
+def test_template_tools_of_a_blueprint_need_no_parentheses(app: Samovar) -> None:
+    blueprint = Blueprint("bp", __name__)
+
+    @blueprint.app_template_filter
+    def shout(text: str) -> str:
+        return text.upper()
+
+    @blueprint.app_template_test("loud")
+    def is_loud(text: str) -> bool:
+        return text.isupper()
+
+    @blueprint.app_template_global
+    def greeting() -> str:
+        return shout("hi")
+
+    app.register_blueprint(blueprint)
+    environment = app.jinja_env
+    assert environment.filters["shout"] is shout and environment.tests["loud"] is is_loud
+    assert environment.globals["greeting"] is greeting
+
+
+def test_the_state_of_a_registration_may_be_replaced(app: Samovar) -> None:
+    added: list[tuple[str, str]] = []
+
+    class State(BlueprintSetupState):
+        def add_url_rule(
+            self, rule: str, endpoint: Any = None, view_func: Any = None, **options: Any
+        ) -> None:
+            added.append((rule, self.full_name))
+            super().add_url_rule(rule, endpoint, view_func, **options)
+
+    class Mine(Blueprint):
+        def make_setup_state(
+            self, app: Samovar, options: dict[str, Any], first_registration: bool = False
+        ) -> BlueprintSetupState:
+            return State(self, app, options, first_registration)
+
+    outer, inner = Mine("outer", __name__, url_prefix="/o"), Mine("inner", __name__)
+    inner.add_url_rule("/in", "index", lambda: "x")
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer)
+    assert added == [("/in", "outer.inner")]
+
+
+async def test_subdomains_of_nested_blueprints_are_joined() -> None:
+    app = Samovar(__name__, subdomain_matching=True, static_folder=None)
+    app.config["SERVER_NAME"] = "example.com"
+    outer, inner = Blueprint("api", __name__, subdomain="api"), Blueprint("v1", __name__, subdomain="v1")
+    for blueprint in (outer, inner):
+        blueprint.add_url_rule("/", "index", lambda: request.blueprint or "")
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer)
+    client = app.test_client()
+    for host, name in (("api.example.com", b"api"), ("v1.api.example.com", b"api.v1")):
+        assert await (await client.get("/", headers={"host": host})).get_data() == name
+
+
 async def test_files_and_templates(tmp_path: Path, app: Samovar) -> None:
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "a.txt").write_text("asset")
@@ -136,6 +212,17 @@ async def test_files_and_templates(tmp_path: Path, app: Samovar) -> None:
 def test_names_have_no_dot_and_are_not_empty(name: str) -> None:
     with pytest.raises(ValueError, match="blueprint's name"):
         Blueprint(name, __name__)
+
+
+def test_an_endpoint_has_no_dot() -> None:
+    def view() -> str:
+        return ""
+
+    view.__name__ = "a.b"
+    with pytest.raises(ValueError, match=r"'a\.b'"):
+        Blueprint("bp", __name__).add_url_rule("/", view_func=view)
+    with pytest.raises(ValueError, match=r"'c\.d'"):
+        Blueprint("bp", __name__).add_url_rule("/", "c.d", view)
 
 
 def test_registering_on_a_registered_blueprint_is_an_error(app: Samovar) -> None:

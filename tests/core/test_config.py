@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -127,6 +128,33 @@ def test_switches_are_read_like_debug(monkeypatch: pytest.MonkeyPatch) -> None:
     app.config.from_prefixed_env()
     assert app.testing is False and app.config["SESSION_COOKIE_SECURE"] is True
     assert app.config["SESSION_COOKIE_SAMESITE"] == "no"
+
+
+def test_pairs_will_do_for_a_mapping(config: Config) -> None:
+    assert config.from_mapping([("A", 1), ("b", 2)], C=3)
+    assert (config["A"], config["C"], "b" in config) == (1, 3, False)
+
+
+def test_an_app_s_config_may_be_of_another_class_with_other_defaults(tmp_path: Path) -> None:
+    class Mine(Config):
+        pass
+
+    class App(Samovar):
+        config_class = Mine
+        default_config: ClassVar[Mapping[str, Any]] = {
+            **Samovar.default_config,
+            "TEA": "assam",
+            "DEBUG": True,
+        }
+        asked: ClassVar[list[bool]] = []
+
+        def make_config(self, instance_relative: bool = False) -> Config:
+            self.asked.append(instance_relative)
+            return super().make_config(instance_relative)
+
+    app = App(__name__, instance_path=tmp_path, instance_relative_config=True, root_path="/")
+    assert type(app.config) is Mine and app.config.root_path == tmp_path and App.asked == [True]
+    assert app.config["TEA"] == "assam" and app.config["DEBUG"] is False  # the environment says so
 
 
 def test_names_are_there_once() -> None:

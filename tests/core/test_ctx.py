@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from typing import Any
 
@@ -24,7 +25,8 @@ from samovar import (
     session,
     websocket,
 )
-from samovar.core.ctx import current_context
+from samovar.core.ctx import AppContext, RequestContext, WebsocketContext, current_context
+from samovar.core.globals import app_ctx, request_ctx, websocket_ctx
 from samovar.errors import ContextError
 from samovar.tasks import Scope
 
@@ -147,6 +149,64 @@ async def test_the_session_is_like_a_dict(app: Samovar) -> None:
         assert dict(session) == {}
 
 
+async def test_a_context_is_pushed_and_popped_by_hand(app: Samovar) -> None:
+    told: list[Any] = []
+    app.teardown_appcontext(told.append)
+    context = app.app_context()
+    await context.push()
+    g.tea = "assam"
+    await context.push()
+    await context.pop()
+    assert current_app.name == app.name and g.tea == "assam" and told == []
+    error = ValueError()
+    await context.pop(error)
+    assert not has_app_context() and told == [error]
+    with pytest.raises(RuntimeError, match="not the current context"):
+        await context.pop()
+
+
+async def test_popping_tells_teardown_of_the_exception_at_hand(app: Samovar) -> None:
+    told: list[Any] = []
+    app.teardown_request(told.append)
+    context = app.test_request_context("/")
+    await context.push()
+    try:
+        raise LookupError
+    except LookupError as error:
+        await context.pop()
+        assert told == [error]
+
+
+async def test_popping_the_wrong_context_is_an_error(app: Samovar) -> None:
+    outer, inner = app.app_context(), app.app_context()
+    await outer.push()
+    await inner.push()
+    with pytest.raises(RuntimeError, match="innermost first"):
+        await outer.pop()
+    await inner.pop()
+    await outer.pop()
+
+
+async def test_a_copy_shares_what_its_context_holds(app: Samovar) -> None:
+    async with app.test_request_context("/path") as context:
+        g.tea, session["user"] = "assam", "ann"
+        twin = context.copy()
+    async with twin:
+        assert (request.path, g.tea, session["user"]) == ("/path", "assam", "ann")
+        assert twin is not context
+
+
+async def test_the_contexts_have_proxies_and_the_names_of_three_classes(app: Samovar) -> None:
+    assert AppContext is RequestContext is WebsocketContext
+    async with app.app_context() as context:
+        assert app_ctx == context and isinstance(context, AppContext) and not request_ctx
+        with pytest.raises(ContextError, match="'request_ctx'"):
+            _ = request_ctx.session
+        async with app.test_request_context("/tea") as inner:
+            assert request_ctx.request.path == "/tea" == request_ctx.request_websocket.path  # type: ignore[union-attr]
+            assert app_ctx == inner and not websocket_ctx
+
+
 async def test_contexts_nest(app: Samovar) -> None:
     other = Samovar("other", static_folder=None)
     async with app.test_request_context("/outer"):
@@ -188,6 +248,21 @@ async def test_copied_contexts_follow_into_tasks(app: Samovar) -> None:
         assert not has_app_context()
         assert await scope.start(path()) == "/x"
         assert await scope.start(name()) == app.name
+
+
+async def test_copied_plain_functions_run_in_a_thread(app: Samovar) -> None:
+    @app.get("/<name>")
+    async def view(name: str) -> Any:
+        @copy_current_request_context
+        def blocking() -> list[Any]:
+            return [request.path, g.name, threading.current_thread() is threading.main_thread()]
+
+        g.name = name
+        async with Scope("test") as scope:
+            return await scope.start(blocking())
+
+    answer = await app.test_client().get("/tea")
+    assert await answer.get_json() == ["/tea", "tea", False]
 
 
 def test_copying_without_a_context_is_an_error() -> None:

@@ -234,6 +234,45 @@ async def test_subdomains() -> None:
     assert (await client.get("/", headers={"host": "other.net"})).status_code == 404
 
 
+HOSTS = ("example.com", "foo.example.com", "other.net", "example.com:8000")
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_a_server_name_is_for_urls_and_keeps_no_host_out(host: str) -> None:
+    """As Flask 3.1: SERVER_NAME alone restricts nothing, and is what external URLs have."""
+    app = Samovar(__name__, static_folder=None)
+    app.config["SERVER_NAME"] = "example.com"
+    app.add_url_rule("/sub", "sub", lambda: "sub", subdomain="foo")
+
+    @app.get("/")
+    async def index() -> str:
+        return f"{url_for('index', _external=True)} {url_for('sub', _external=True)}"
+
+    answer = await app.test_client().get("/", headers={"host": host})
+    assert await answer.get_data() == b"http://example.com/ http://foo.example.com/sub"
+
+
+async def test_a_server_name_does_not_disturb_host_matching() -> None:
+    app = Samovar(__name__, host_matching=True, static_folder=None)
+    app.config["SERVER_NAME"] = "example.com"
+    app.add_url_rule("/", "index", lambda who: f"{who} {url_for('index', who='b.org')}", host="<who>")
+    answer = await app.test_client().get("/", headers={"host": "a.org"})
+    assert await answer.get_data() == b"a.org http://b.org/"
+
+
+async def test_a_map_of_one_s_own_binds_requests() -> None:
+    class Mine(SamovarMap):
+        def bind_to_request(self, request: Any, subdomain: Any, server_name: Any) -> Any:
+            return super().bind_to_request(request, subdomain, "mine.example")
+
+    class App(Samovar):
+        url_map_class = Mine
+
+    app = App(__name__, static_folder=None)
+    app.add_url_rule("/", "index", lambda: url_for("index", _external=True))
+    assert await (await app.test_client().get("/")).get_data() == b"http://mine.example/"
+
+
 async def test_untrusted_hosts_are_refused() -> None:
     app = Samovar(__name__)
     app.config["TRUSTED_HOSTS"] = ["example.com", ".example.org"]
@@ -263,3 +302,16 @@ async def test_mounted_apps_route_below_their_root_path() -> None:
 def test_websocket_rules_take_no_other_methods() -> None:
     with pytest.raises(ValueError, match="takes no methods"):
         SamovarRule("/ws", websocket=True, methods=["POST"])
+    app = Samovar(__name__, static_folder=None)
+    with pytest.raises(ValueError, match="takes no methods"):
+        app.add_url_rule("/ws", "ws", lambda: None, websocket=True, methods=["post"])
+
+
+def test_rules_take_their_usual_options_by_place() -> None:
+    rule = SamovarRule("/<x>", {"x": 1}, "sub", ["GET"], "endpoint", False)
+    assert (rule.defaults, rule.subdomain, rule.endpoint, rule.strict_slashes) == (
+        {"x": 1},
+        "sub",
+        "endpoint",
+        False,
+    )

@@ -18,7 +18,7 @@ FILE = click.Path(exists=True, dir_okay=False)
 
 
 @click.command("run")
-@click.option("-h", "--host", default=HOST, show_default=True, help="Address, unix:PATH or fd://NUMBER.")
+@click.option("-h", "--host", default=HOST, show_default=True, help="Address, unix:PATH or fd:NUMBER.")
 @click.option("-p", "--port", default=PORT, show_default=True, type=int, help="Port; 0 takes a free one.")
 @click.option("--open", "open_browser", is_flag=True, help="Open a browser once the server accepts.")
 @click.option("--server", type=click.Choice(["hypercorn", "uvicorn"]), default="hypercorn", show_default=True)
