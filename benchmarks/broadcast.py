@@ -3,7 +3,8 @@
     python benchmarks/broadcast.py
 
 It prints time per operation and, where cost must not grow, the ratio between many channels and few. The figures are
-``time.perf_counter``, the least of several rounds; on a busy machine look at the ratios.
+``time.perf_counter`` (``scale``: ``time.process_time``), the least of several rounds; on a busy machine look at the
+ratios.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from samovar.broadcast import ChannelRule, Event, Hub, latest
+from samovar.broadcast import ChannelRule, Event, Hub, Subscription, latest
 from samovar.broadcast.channel import Follow
 
 ROUNDS = 5
 SINKS = 1000
 SLOW = 200
-FEW, MANY = 10, 10_000
+SHORT, LONG = 10, 10_000  # queues of those who never read
+FEW, MANY = 10, 100_000  # channels
+TIMES = 500
 
 
 class NoSink:
@@ -110,7 +113,7 @@ async def overflow() -> None:
     """What a delivery costs to those who never read, by policy: the cost must not grow with their queue."""
     for policy in ("heal", "drop_oldest", latest("n")):
         costs = []
-        for bound in (FEW, MANY):
+        for bound in (SHORT, LONG):
             hub = Hub()
             async with AsyncExitStack() as stack:
                 for _ in range(SLOW):
@@ -121,48 +124,83 @@ async def overflow() -> None:
             await hub.stop()
         few, many = (cost * 1e6 for cost in costs)
         print(
-            f"to one who never reads, {policy!s:11} {few:6.3f} µs with {FEW} queued, "
-            f"{many:6.3f} µs with {MANY:,}: ratio {many / few:.2f}"
+            f"to one who never reads, {policy!s:11} {few:6.3f} µs with {SHORT} queued, "
+            f"{many:6.3f} µs with {LONG:,}: ratio {many / few:.2f}"
         )
 
 
-async def with_channels(count: int) -> tuple[float, float, float]:
-    """Seconds to join and leave, to resume, and to publish, with so many channels that are followed."""
-    hub = Hub(channels=[ChannelRule("c/<int:n>")], linger=0)
-    async with AsyncExitStack() as stack:
-        for number in range(count):
-            await stack.enter_async_context(hub.subscribe(f"c/{number}"))
-        since = await hub.cursor("c/1")
-        await publish(hub, "c/1", 10)
+class Followed:
+    """A hub on which so many channels are followed.
 
-        async def join(times: int) -> None:
-            for number in range(times):
-                async with hub.subscribe(f"new/{number}") as messages:
-                    await messages.events()
+    Args:
+        count: how many.
+    """
 
-        async def resume(times: int) -> None:
-            for _ in range(times):
-                async with hub.subscribe("c/1", since=since) as messages:
-                    await messages.events()
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.hub = Hub(channels=[ChannelRule("c/<int:n>")], linger=0)
+        self.since = ""
+        self.joined: list[Subscription] = []
 
-        figures = (
-            await least(join, 1000),
-            await least(resume, 1000),
-            await least(lambda n: publish(hub, "c/5", n), 5000),
-        )
-    await hub.stop()
-    return figures
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Follow them all, and publish in each."""
+        stack.push_async_callback(self.hub.stop)
+        for number in range(self.count):
+            await stack.enter_async_context(self.hub.subscribe(f"c/{number}"))
+            await self.hub.publish(f"c/{number}", "first")
+        self.since = await self.hub.cursor("c/1")
+        await publish(self.hub, "c/1", 10)
+
+    async def join(self, times: int) -> None:
+        """Follow channels that nobody followed."""
+        for number in range(times):
+            self.joined.append(await self.hub.subscribe(f"new/{number}").__aenter__())
+
+    async def leave(self, times: int) -> None:
+        """Leave them, and let them be detached."""
+        for subscription in self.joined:
+            subscription.close()
+        self.joined.clear()
+        await asyncio.sleep(0)
+
+    async def resume(self, times: int) -> None:
+        """Come back to one channel, after ten messages."""
+        for _ in range(times):
+            async with self.hub.subscribe("c/1", since=self.since) as messages:
+                await messages.events()
+
+    async def publish(self, times: int) -> None:
+        """Publish in one channel."""
+        await publish(self.hub, "c/5", times)
+
+    async def publish_all_over(self, times: int) -> None:
+        """Publish in one channel after the other."""
+        step = max(1, self.count // times)
+        for number in range(times):
+            await self.hub.publish(f"c/{number * step % self.count}", {"n": number})
 
 
 async def scale() -> None:
-    """The same with few channels and with many."""
-    few, many = await with_channels(FEW), await with_channels(MANY)
-    for name, one, other in zip(
-        ("join and leave a channel", "resume ten messages", "publish"), few, many, strict=True
-    ):
+    """The same with few channels and with many, in turns."""
+    works = ("join", "leave", "resume", "publish", "publish_all_over")
+    houses = Followed(FEW), Followed(MANY)
+    best = {(house.count, work): float("inf") for house in houses for work in works}
+    async with AsyncExitStack() as stack:
+        for house in houses:
+            await house.start(stack)
+        gc.collect()
+        for _ in range(8 * ROUNDS):
+            for house in houses:
+                for work in works:
+                    begin = time.process_time()
+                    await getattr(house, work)(TIMES)
+                    took = (time.process_time() - begin) / TIMES
+                    best[house.count, work] = min(best[house.count, work], took)
+    for work in works:
+        few, many = (best[count, work] * 1e6 for count in (FEW, MANY))
         print(
-            f"{name:32} {one * 1e6:8.2f} µs with {FEW} channels, {other * 1e6:8.2f} µs with {MANY:,}: "
-            f"ratio {other / one:.2f}"
+            f"{work.replace('_', ' '):20} {few:8.2f} µs with {FEW} channels, {many:8.2f} µs with {MANY:,}: "
+            f"ratio {many / few:.2f}"
         )
 
 
@@ -184,13 +222,17 @@ async def storm() -> None:
 
 
 async def main() -> None:
-    """Run everything."""
-    for part in (publish_rate, fan_out, overflow, storm, scale):
-        await part()
+    """Run what is asked for."""
+    parts = {part.__name__: part for part in (publish_rate, fan_out, overflow, storm, scale)}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all of them otherwise"
+    )
+    for name in parser.parse_args().parts or parts:
+        await parts[name]()
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
     asyncio.run(main())

@@ -11,6 +11,7 @@ a channel that nobody used is forgotten, 86,400). A forgotten channel begins a n
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -59,16 +60,16 @@ class Broker:
         self.receivers: dict[str, dict[Receiver, None]] = {}
         self.rosters: dict[str, Roster] = {}
         self._streams: OrderedDict[str, Stream] = OrderedDict()
-        self._holding: OrderedDict[str, None] = (
-            OrderedDict()
-        )  # channels with something that will be out of time
+        self._holding: OrderedDict[str, float] = OrderedDict()  # when something in a channel is out of time
 
     def __len__(self) -> int:
         return len(self._streams)
 
     def stream(self, channel: str) -> Stream:
         """The stream of *channel*, which comes to be; the one used last stands at the end."""
-        now = self.clock()
+        return self._stream(channel, self.clock())
+
+    def _stream(self, channel: str, now: float) -> Stream:
         found = self._streams.get(channel)
         if found is not None and (now - found.used < self.options.meta or channel in self.receivers):
             self._streams.move_to_end(channel)
@@ -91,6 +92,7 @@ class Broker:
                 self._streams.move_to_end(channel)
             else:
                 del self._streams[channel]
+                self._holding.pop(channel, None)
 
     # --- the operations of the contract, none of which waits --------------------------------------------------------
 
@@ -105,33 +107,38 @@ class Broker:
         dedupe_seconds: float = 300.0,
     ) -> Accepted:
         """Store the record and hand it to every receiver that has the channel attached, before returning."""
-        accepted, record = self.stream(channel).append(
+        now = self.clock()
+        stream = self._stream(channel, now)
+        accepted, record = stream.append(
             envelope,
             id=id,
-            now=self.clock(),
+            now=now,
             retention=retention,
             version=version,
             dedupe_seconds=dedupe_seconds,
         )
-        self._tidy(channel)
+        self._tidy(channel, now, now + min(stream.retention.seconds, dedupe_seconds or math.inf))
         if record is not None and (receivers := self.receivers.get(channel)):
             for receiver in tuple(receivers):
                 receiver.message(record)
         return accepted
 
-    def _tidy(self, channel: str) -> None:
-        """Look at a few other channels for what is out of time: each publish makes room faster than it takes it, so
-        channels that nobody touches again hold nothing for long."""
+    def _tidy(self, channel: str, now: float, due: float) -> None:
+        """Note when something in *channel* will be out of time, and look at a few others for what is.
+
+        Each publish makes room faster than it takes it, so channels that nobody touches again hold nothing for long.
+        """
         holding = self._holding
-        holding[channel] = None
+        if holding.get(channel, math.inf) > due:
+            holding[channel] = due
         if len(holding) == 1:
             return
-        now = self.clock()
         for _ in range(TIDIED_AT_ONCE):
-            name, _ = holding.popitem(last=False)
-            stream = self._streams.get(name)
-            if stream is not None and stream.expire(now):
-                holding[name] = None
+            name, due = holding.popitem(last=False)
+            if due > now:
+                holding[name] = due
+            elif (stream := self._streams.get(name)) is not None and (end := stream.expire(now)) is not None:
+                holding[name] = end
 
     def attach(self, receiver: Receiver, channels: Collection[str]) -> None:
         """From now on *receiver* gets the records of these channels, which it is told."""

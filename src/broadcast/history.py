@@ -93,11 +93,14 @@ class Stream:
         self._trim(now)
         return Accepted(record.position), record
 
-    def expire(self, now: float) -> bool:
-        """Drop what is out of time; True while anything is left that will be one day."""
+    def expire(self, now: float) -> float | None:
+        """Drop what is out of time; returns when the next will be, None when nothing is left."""
         self._trim(now)
         self._forget_ids(now)
-        return bool(self._kept or self._ids)
+        ends = [until for until, _ in islice(self._ids.values(), 1)]
+        if self._kept:
+            ends.append(self._kept[0].since + self.retention.seconds)
+        return min(ends, default=None)
 
     def _remember_id(self, id: str, until: float) -> None:
         if len(self._ids) >= MAX_IDS:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
 from ..errors import AlreadySubscribed, BackendUnavailable, HubClosed, InvalidCursor, SlowSubscriber
+from .backend import Backend
 from .channel import Channel, Follow, Offer
 from .counters import Counters
 from .message import Cursor, Gap, Message, Position, Reason, Since, Subscribed, as_cursor
@@ -28,6 +29,7 @@ from .timeline import Stretch
 class House(Protocol):
     """What a subscription needs of the hub."""
 
+    backend: Backend
     counters: Counters
     join_timeout: float
 
@@ -193,7 +195,7 @@ class Subscription:
     async def _in_time(self, name: str) -> AsyncIterator[None]:
         limit = self._house.join_timeout
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit if self._house.backend.waits else None):
                 yield
         except TimeoutError:
             raise BackendUnavailable(

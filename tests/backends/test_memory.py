@@ -8,7 +8,7 @@ import pytest
 
 from samovar.backends.contract import BackendContract, Connect
 from samovar.backends.memory import Broker, MemoryBackend, Options
-from samovar.broadcast import Hub, Member, Position, open_backend
+from samovar.broadcast import ChannelRule, Hub, Member, Position, Retention, open_backend
 from samovar.errors import ConfigError, UnknownBackend
 
 _names = count()
@@ -150,3 +150,29 @@ async def test_channels_that_nobody_touches_again_hold_nothing_for_long() -> Non
         assert sum(len(broker.stream(f"once/{n}")) for n in range(100)) == 0
         assert len(broker.stream("busy")) == 60
         assert (await hub.publish("once/7", "x", id="id7")).duplicate is False
+
+
+async def test_what_is_kept_for_a_day_keeps_nothing_else() -> None:
+    clock = Clock()
+    broker = Broker(clock=clock)
+    rules = [ChannelRule("day/<int:n>", ttl=86_400), ChannelRule("minute/<int:n>", ttl=60)]
+    async with Hub(MemoryBackend(broker), channels=rules) as hub:
+        for n in range(20):
+            await hub.publish(f"day/{n}", "x")
+            await hub.publish(f"minute/{n}", "x")
+        broker.publish(
+            "day/0", b"", id="new", retention=Retention(seconds=60)
+        )  # a worker whose rule is another
+        clock.now += 61
+        for _ in range(40):
+            await hub.publish("busy", "x")
+        assert [len(broker.stream(f"minute/{n}")) for n in range(20)] == [0] * 20
+        assert [len(broker.stream(f"day/{n}")) for n in range(20)] == [0] + [1] * 19
+
+
+async def test_forgotten_channels_leave_nothing_behind() -> None:
+    broker = Broker(Options(channels=10))
+    async with Hub(MemoryBackend(broker), channels=[ChannelRule("day/<int:n>", ttl=86_400)]) as hub:
+        for n in range(100):
+            await hub.publish(f"day/{n}", "x")
+    assert len(broker) == len(broker._holding) == 10

@@ -599,3 +599,12 @@ async def test_nothing_waits_for_ever_for_a_broker_that_is_silent() -> None:
         await hub.sweep()
         await hub.leave("a", "m")
         assert link.count("touch") == 3
+
+
+async def test_the_backend_in_the_process_has_all_the_time_of_a_busy_loop() -> None:
+    hub = Hub(join_timeout=1e-9)
+    await hub.publish("c", 1)
+    async with hub.subscribe("c", last=1) as messages:
+        events = await messages.events()
+    assert [type(event) for event in events] == [Subscribed, Message]
+    await hub.stop()
