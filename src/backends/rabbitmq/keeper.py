@@ -134,14 +134,16 @@ class Keeper:
         """The session that is up; waits for the first attempt to connect, but for no later one.
 
         Args:
-            reading: one that still reads the log will do, if it knows the epoch.
+            reading: one that still reads the log will do, if it is sure of the epoch: what is written before that
+                begins does not count.
 
         Raises:
             BackendUnavailable: none is; the message says why.
         """
         if self.session is None and not self._attempted:
             await self._attempt.wait(2 * self.options.connect_timeout)
-        good = self.up or (reading and self.log.epoch != NO_EPOCH and self._witness is None)
+        sure = self.log.epoch != NO_EPOCH and self._proof is None and self._witness is None
+        good = self.up or (reading and sure)
         if self.session is None or not good:
             raise BackendUnavailable(self.words(self.why))
         return self.session

@@ -59,6 +59,8 @@ def refusal(lost: Lost, options: Options, stream: str) -> Lost | Unusable:
         return Unusable(f"{no_stream(stream)} {said}")
     if lost.code in (404, 406, 540) and "feature flag" in text:
         return Unusable(f"streams are not enabled: rabbitmqctl enable_feature_flag stream_queue {said}")
+    if lost.code == 541:
+        return Lost(f"the server failed, as it may do while it creates or recovers a stream {said}", lost.code)
     return lost
 
 
