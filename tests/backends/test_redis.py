@@ -350,7 +350,7 @@ async def test_keys_of_another_make_are_an_error_with_words(
     server: RedisServer, url: str, prefix: str
 ) -> None:
     server.call("SET", f"{prefix}:{{c}}:meta", "not a hash")
-    async with up(url, publish_timeout=0.5) as hub:
+    async with up(url) as hub:
         with pytest.raises(PublishRejected, match="WRONGTYPE"):
             await hub.publish("c", "x")
         await hub.publish("d", "others are well")

@@ -245,7 +245,7 @@ async def test_the_documented_rights_suffice(start_redis: Start, db: str) -> Non
 async def test_the_documented_rights_have_nothing_to_spare(start_redis: Start) -> None:
     server = start_redis()
     server.call("ACL", "SETUSER", "samovar", *documented_rule())
-    async with up(f"redis://samovar:PASSWORD@127.0.0.1:{server.port}/1", publish_timeout=0.3) as hub:
+    async with up(f"redis://samovar:PASSWORD@127.0.0.1:{server.port}/1") as hub:
         server.call("CONFIG", "RESETSTAT")
         await everything(hub)
         server.call("CLIENT", "KILL", "USER", "samovar")
@@ -305,7 +305,7 @@ async def test_some_of_many_records_are_in_where_transactions_are_not_allowed(st
     server = start_redis()
     server.call("ACL", "SETUSER", "samovar", *documented_rule(), "-multi")
     server.call("SET", "samovar:{wrong}:meta", "no hash")
-    async with up(server.url(user="samovar:PASSWORD")) as hub:
+    async with up(server.url(user="samovar:PASSWORD"), publish_timeout=3) as hub:
         with pytest.raises(PublishUnknown, match="1 of 2 records"):
             await hub.publish_many([("c", 0), ("wrong", 1)])
         assert [m.data for m in (await hub.history("c")).messages] == [0]

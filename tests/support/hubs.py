@@ -9,13 +9,14 @@ from typing import Any
 from samovar.broadcast import Gap, Hub, Message, State
 from samovar.broadcast.subscription import Subscription
 
-from .until import until
+from .until import PATIENCE, until
 
 
 @asynccontextmanager
 async def up(url: str, **options: Any) -> AsyncIterator[Hub]:
-    """A hub on *url* that is connected."""
-    async with Hub(url, **{"linger": 0, **options}) as hub:
+    """A hub on *url* that is connected, and that waits for its broker longer than a busy machine stands still."""
+    patient = {"linger": 0, "publish_timeout": PATIENCE, "join_timeout": PATIENCE}
+    async with Hub(url, **{**patient, **options}) as hub:
         await until(lambda: hub.health.state is not State.DOWN, f"the connection ({hub.health})")
         yield hub
 
