@@ -53,6 +53,11 @@ class LocalQueueHandler(QueueHandler):
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait to be written, beside one that may be."""
+        return self._records.qsize()
+
     def createLock(self) -> None:
         """None: the lock would be held while a thread waits for the queue, and the loop would wait for that."""
         self.lock = None
@@ -102,12 +107,13 @@ class LocalQueueHandler(QueueHandler):
         return True
 
     def _work(self) -> None:
+        records = self._records
         while True:
-            context, record = self._records.get()
+            context, record = records.get()
             try:
                 context.run(self._write, context, record)
             finally:
-                self._records.task_done()
+                records.task_done()
 
     def _write(self, context: Context, record: logging.LogRecord) -> None:
         del context  # it is the current one, or may as well be

@@ -74,11 +74,11 @@ async def test_context_processors_may_be_async_and_give_way(app: Samovar) -> Non
 
 
 async def test_filters_and_tests(app: Samovar) -> None:
-    @app.template_filter()  # type: ignore[untyped-decorator]  # with or without parentheses
+    @app.template_filter()
     def shout(text: str) -> str:
         return text.upper()
 
-    @app.template_test("even")  # type: ignore[untyped-decorator]  # with or without parentheses
+    @app.template_test("even")
     def is_even(number: int) -> bool:
         return number % 2 == 0
 

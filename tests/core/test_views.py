@@ -76,7 +76,7 @@ async def test_methods_are_inherited() -> None:
         async def get(self) -> str:
             return "page"
 
-    assert set(Page.methods or ()) == {"GET", "TRACE"}
+    assert set(Page.methods) == {"GET", "TRACE"}
 
 
 async def test_a_class_s_plain_methods_run_in_a_thread_by_the_app_s_ensure_async() -> None:
