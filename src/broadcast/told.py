@@ -46,6 +46,7 @@ class Told:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self._listens = False
         self._looked: float | None = None
         self._keys: dict[Key, Member] | None = None  # None: not known
         self._doubted: set[Key] = set()
@@ -53,11 +54,14 @@ class Told:
 
     def due(self, now: float, lease: float) -> bool:
         """Whether who is there should be held against it: first of all, once a lease, and soon where it differed."""
+        if not self._listens:
+            return False
         return self._looked is None or now - self._looked >= (lease / 3 if self._doubted else lease)
 
     def listen(self) -> None:
         """Hear what is told from now on, until the channel leaves: this does not keep it from that."""
         self.channel.go_live(Follow(self.channel, self))
+        self._listens = True
 
     # --- a sink of its channel --------------------------------------------------------------------------------------
 

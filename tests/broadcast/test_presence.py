@@ -355,10 +355,10 @@ async def test_who_left_before_its_channel_was_renewed_is_not_renewed() -> None:
         tick = asyncio.create_task(hub.sweep())
         await link.held(AT_ONCE)
         await hub.leave(rooms[-1], GUEST.id, grace=0)
-        before = link.count("touch")
+        before = link.calls.count(("touch", rooms[-1]))
         link.open.set()
         await tick
-        assert link.count("touch") == before
+        assert link.calls.count(("touch", rooms[-1])) == before == 1
         assert await hub.presence(rooms[-1]) == []
 
 

@@ -93,6 +93,17 @@ async def test_what_was_told_well_is_not_told_again() -> None:
         assert await words(house, watcher) == [("join", "phone"), ("join", "guest"), ("leave", "guest")]
 
 
+async def test_nothing_is_compared_before_it_is_heard() -> None:
+    house = House()
+    async with house.one, house.two:
+        house.two.channel(WATCHED)  # it listens as soon as the loop turns
+        await house.two.sweep()
+        await house.one.enter("room/1", PHONE)
+        async with house.two.subscribe(WATCHED) as watcher:
+            await house.pass_time(100)
+            assert await words(house, watcher) == []
+
+
 async def test_after_a_gap_who_is_there_is_taken_as_told() -> None:
     house = House()
     async with house.one, house.two, house.two.subscribe(WATCHED) as watcher:
