@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from ...broadcast.backend import Accepted, Backend, Feature, Page, Receiver, Retention
-from ...broadcast.message import Position
+from ...broadcast.message import Member, Position
 from ...errors import BackendUnavailable, PublishRejected, PublishUnknown
-from .entry import CLEAR, DEDUPE, MESSAGE, TooLong
+from .attendance import MAX_LEASE, write_leaving, write_members
+from .entry import CLEAR, DEDUPE, LEAVE, MESSAGE, TOUCH, TooLong
 from .keeper import Keeper, NotIn, Waiting
 from .link import MAX_BODY, Lost
 from .options import Options
 from .session import Session
 
+MANY = 500  # members in one entry
 OVERHEAD = 1024  # bytes of an entry beside its envelope, at most
 
 
@@ -45,6 +47,7 @@ class RabbitBackend(Backend):
         | Feature.POSITION
         | Feature.DEDUPE
         | Feature.VERSION
+        | Feature.PRESENCE
         | Feature.DURABLE
     )
 
@@ -134,11 +137,12 @@ class RabbitBackend(Backend):
     async def _read(self, waiting: Waiting, id: str) -> Accepted:
         """What became of a publish, when it was read back."""
         try:
-            return await waiting.read
+            accepted: Accepted = await waiting.read
         except Lost as error:
             raise PublishUnknown(self._keeper.words(error), id=id) from error
         except NotIn as error:
             raise BackendUnavailable(self._keeper.words(error)) from error
+        return accepted
 
     async def publish_many(
         self, records: Sequence[tuple[str, bytes, str, Retention | None]], *, dedupe_seconds: float = 300.0
@@ -177,16 +181,61 @@ class RabbitBackend(Backend):
 
     async def clear(self, channel: str) -> Position:
         """See the contract; who is attached learns it by the log."""
-        if barred := self._keeper.barred:
-            raise BackendUnavailable(self._keeper.words(barred))
-        session = await self._keeper.current()
-        try:
-            accepted = await self._keeper.send(session, CLEAR, channel=channel.encode()).read
-        except (Lost, NotIn) as error:
-            raise BackendUnavailable(self._keeper.words(error)) from error
+        accepted: Accepted = await self._tell(CLEAR, channel)
         if accepted.position is None:
             raise BackendUnavailable(self._keeper.words("no answer"))
         return accepted.position
+
+    async def _tell(
+        self, kind: int, channel: str, *, rest: bytes = b"", number: int | None = None, presence: bool = False
+    ) -> Any:
+        """Write an entry that is no message; returns what it caused.
+
+        Raises:
+            BackendUnavailable: it could not be written, or nobody knows.
+        """
+        session = await self._keeper.current()
+        if barred := self._keeper.barred:
+            raise BackendUnavailable(self._keeper.words(barred))
+        waiting = self._keeper.send(
+            session, kind, channel=channel.encode(), rest=rest, number=number, presence=presence
+        )
+        try:
+            return await waiting.read
+        except (Lost, NotIn) as error:
+            raise BackendUnavailable(self._keeper.words(error)) from error
+
+    # --- presence ---------------------------------------------------------------------------------------------------
+
+    async def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
+        """See the contract; leases end by the clock of each worker, from when it read of them."""
+        joined: list[Member] = []
+        number = max(1, min(MAX_LEASE, int(lease * 1000)))
+        for at in range(0, len(members), MANY):
+            rest = write_members(members[at : at + MANY])
+            joined += await self._tell(TOUCH, channel, rest=rest, number=number, presence=True)
+        return joined
+
+    async def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
+        """See the contract."""
+        return await self._leave(channel, [(id, None) for id in ids])
+
+    async def _leave(self, channel: str, leaving: Sequence[tuple[str, int | None]]) -> list[Member]:
+        gone: list[Member] = []
+        for at in range(0, len(leaving), MANY):
+            rest = write_leaving(leaving[at : at + MANY])
+            gone += await self._tell(LEAVE, channel, rest=rest, presence=True)
+        return gone
+
+    async def sweep(self, channel: str) -> list[Member]:
+        """See the contract. Who was renewed meanwhile stays."""
+        await self._keeper.current()
+        return await self._leave(channel, self._keeper.attendance.over(channel))
+
+    async def members(self, channel: str) -> list[Member]:
+        """See the contract."""
+        await self._keeper.settled(presence=True)
+        return self._keeper.attendance.members(channel)
 
 
 def _milliseconds(seconds: float) -> int:

@@ -41,6 +41,16 @@ class TooLong(ValueError):
     """A name that does not fit."""
 
 
+class LaterVersion(Exception):
+    """An entry was written by a later version of Samovar, which this one can neither read nor skip."""
+
+    def __init__(self, version: int, kind: int, offset: int) -> None:
+        super().__init__(
+            f"the stream has an entry of version {version}, kind {kind}, at offset {offset}, which a later Samovar "
+            "wrote: upgrade this one, or give it another stream="
+        )
+
+
 def write(
     kind: int,
     origin: int,

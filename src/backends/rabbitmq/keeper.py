@@ -22,21 +22,25 @@ import logging
 import random
 import secrets
 import ssl
+import struct
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ...broadcast.backend import Accepted, Health, Receiver, Record, Retention, State
 from ...broadcast.retry import Signal, delays
 from ...errors import BackendUnavailable
 from ..memory import new_epoch
-from .entry import BEGIN, DEDUPE, MARK, MESSAGE, More, origin_of, write
+from .attendance import Attendance
+from .entry import BEGIN, DEDUPE, MARK, MESSAGE, LaterVersion, origin_of, write
 from .link import Lost
-from .log import NO_EPOCH, LaterVersion, Log
+from .log import NO_EPOCH, Log
 from .options import Options
-from .refusal import Unusable, no_stream
-from .session import Session
+from .reading import Reading
+from .refusal import Unusable, no_stream, refusal
+from .session import LOG, PRESENCE, Session
 
 LATEST = (
     0.3  # seconds, at most, between two attempts to connect: an outage ends with the broker's, not long after
@@ -76,16 +80,16 @@ class Waiting:
     """An entry of ours on its way.
 
     Attributes:
-        read: done when we have read it; or with :class:`Lost`, :class:`NotIn`.
+        read: done when we have read it, with what it caused; or with :class:`Lost`, :class:`NotIn`.
         confirmed: when the broker had it, None: not yet.
-        record: it is a message.
+        kind: of the entry.
     """
 
-    __slots__ = ("confirmed", "read", "record")
+    __slots__ = ("confirmed", "kind", "read")
 
-    def __init__(self, read: asyncio.Future[Accepted], *, record: bool) -> None:
+    def __init__(self, read: asyncio.Future[Any], kind: int) -> None:
         self.read = read
-        self.record = record
+        self.kind = kind
         self.confirmed: float | None = None
 
 
@@ -115,20 +119,29 @@ class Keeper:
         self._attempt = Signal()
         self._told: set[str] = set()
         self._lag: float | None = None
-        self._proof: tuple[int, bytes | None] | None = None
-        self._proved: asyncio.Future[None] | None = None
         self._witness: Witness | None = None
         self._witnessed = False
-        self._marks: list[asyncio.Future[None]] = []
-        self._marking: Waiting | None = None
-        self._progress = 0.0
         self._wanted: set[str] = set()
-        self.log = self._new_log()
+        self._log = Reading(options.stream, LOG, self._new_log)
+        self._presence = Reading(options.presence, PRESENCE, self._new_attendance)
 
     def _new_log(self) -> Log:
         log = Log(self._me, self.options.size, self, clock=time.monotonic, wall=lambda: time.time() * 1000)
         log.wanted = self._wanted
         return log
+
+    def _new_attendance(self) -> Attendance:
+        return Attendance(self._me, self.own, clock=time.monotonic, wall=lambda: time.time() * 1000)
+
+    @property
+    def log(self) -> Log:
+        """The log as it was read."""
+        return self._log.into
+
+    @property
+    def attendance(self) -> Attendance:
+        """Who is where, as it was read."""
+        return self._presence.into
 
     async def current(self, *, reading: bool = False) -> Session:
         """The session that is up; waits for the first attempt to connect, but for no later one.
@@ -142,7 +155,7 @@ class Keeper:
         """
         if self.session is None and not self._attempted:
             await self._attempt.wait(2 * self.options.connect_timeout)
-        sure = self.log.epoch != NO_EPOCH and self._proof is None and self._witness is None
+        sure = self.log.epoch != NO_EPOCH and self._log.proof is None and self._witness is None
         good = self.up or (reading and sure)
         if self.session is None or not good:
             raise BackendUnavailable(self.words(self.why))
@@ -163,7 +176,8 @@ class Keeper:
             began = loop.time()
             try:
                 await self._serve(receiver)
-            except (Unusable, Lost, BackendUnavailable, LaterVersion, OSError) as error:
+            except (Unusable, Lost, BackendUnavailable, LaterVersion, OSError) as failure:
+                error = refusal(failure, self.options) if isinstance(failure, Lost) else failure
                 self.why = _reason(error, self.options)
                 if loop.time() - began > CALM:
                     waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
@@ -204,7 +218,8 @@ class Keeper:
                 raise Unusable(session.unusable) from error
             raise
         finally:
-            was_up, self.up, self.session, self.log.live = self.up, False, None, False
+            was_up, self.up, self.session = self.up, False, None
+            self.log.live = self.attendance.live = False
             session.close(why)
             self._give_up(why)
             if was_up:
@@ -213,51 +228,51 @@ class Keeper:
     # --- reading up -------------------------------------------------------------------------------------------------
 
     async def _read_up(self, session: Session) -> None:
-        """Read the log up to its end, from where we are if that can be proved, and know its epoch."""
+        """Read both streams up to their ends, from where we are if that can be proved, and know the epoch."""
         self.why = "the log is being read"
-        log, loop = self.log, asyncio.get_running_loop()
-        self._proved = loop.create_future()
-        self._proof = (log.last, log.last_body) if log.last >= 0 else None
-        self._progress = loop.time()
-        await session.read(log.last if log.last >= 0 else "first")
+        for reading in (self._log, self._presence):
+            await session.read(reading.channel, reading.stream, reading.begin())
         self._attempted = True
         self._attempt.wake()
-        if self._proof is not None:
-            await self._wait(session, PROVING, self._proved)
-            if not self._proved.done():
-                self._start_over("the stream ends before what was read of it")
-        await self._reach_end(session)
+        for reading in (self._log, self._presence):
+            if reading.proved is not None:
+                await self._wait(session, PROVING, reading.proved)
+            if reading.proof is not None:
+                self._start_over(reading, "the stream ends before what was read of it")
+            await self._reach_end(session, reading)
         await self._know_epoch(session)
         self._witness = None
         self._witnessed = False
 
-    def _start_over(self, why: str) -> None:
-        """Forget what was read, for it cannot be gone on from, but for its last entry."""
-        log = self.log
-        logger.warning("RabbitMQ at %s: %s; the log is read anew", self.options.where, why)
-        self._witness = Witness(log.last, log.last_body, log.epoch)
-        self._witnessed = False
-        self._proof = None
-        self.log = self._new_log()
+    def _start_over(self, reading: Reading[Any], why: str) -> None:
+        """Forget what was read, for it cannot be gone on from, but for the last entry of the log."""
+        logger.warning("RabbitMQ at %s: %s: %s; it is read anew", self.options.where, reading.stream, why)
+        if reading is self._log:
+            self._witness = Witness(self.log.last, self.log.last_body, self.log.epoch)
+            self._witnessed = False
+        reading.start_over()
         if self.session is not None:
             self.session.tail.abort(why)
 
-    async def _reach_end(self, session: Session) -> None:
+    async def _reach_end(self, session: Session, reading: Reading[Any]) -> None:
         """Wait until a mark of ours was read; where none can be written, until nothing comes any more.
 
         Raises:
             Lost: a link is gone, or gives nothing.
         """
         loop = asyncio.get_running_loop()
-        mark = self.send(session, MARK, id=self._epoch_id(), number=self.log.term)
+        mark = self._mark(session, reading)
         while True:
             barred = session.out.barred is not None
-            await self._wait(session, STILL / 2, None if barred else mark.read)
-            idle = loop.time() - self._progress
-            if (barred and idle >= STILL) or (not barred and mark.read.done() and session.out.barred is None):
+            await self._wait(session, STILL / 2, None if barred else mark)
+            idle = loop.time() - reading.progress
+            if session.out.barred is not None:
+                if barred and idle >= STILL:
+                    return
+            elif not barred and mark.done():
                 return
-            if not barred and idle >= READING:
-                raise Lost("the stream gives none of its entries")
+            elif idle >= READING:
+                raise Lost(f"the stream {reading.stream} gives none of its entries")
 
     async def _know_epoch(self, session: Session) -> None:
         """Begin an epoch where there is none, and another one where the broker lost what we saw.
@@ -289,6 +304,7 @@ class Keeper:
     def _begin(self, session: Session, receiver: Receiver) -> None:
         """Say that we are there, and attach what was attached."""
         self.log.caught_up()
+        self.attendance.live = True
         self.up = True
         self._generation += 1
         self._lag = None
@@ -307,22 +323,22 @@ class Keeper:
         loop = asyncio.get_running_loop()
         next_probe = loop.time()
         sent = 0.0
-        probe: Waiting | None = None
+        probe: asyncio.Future[Any] | None = None
         while True:
             now = loop.time()
-            if probe is not None and probe.read.done():
+            if probe is not None and probe.done():
                 self._probed(probe, now - sent)
                 probe = None
             if probe is not None and now >= sent + 2 * self.options.heartbeat:
                 session.tail.abort("what is published does not arrive: the probe did not come back")
             elif probe is None and now >= next_probe and session.out.barred is None:
                 next_probe = now + self.options.probe * random.uniform(0.8, 1.2)
-                probe, sent = self._mark(session), now
+                probe, sent = self._mark(session, self._log), now
             due = next_probe if probe is None else sent + 2 * self.options.heartbeat
-            await self._wait(session, max(0.01, due - now), None if probe is None else probe.read)
+            await self._wait(session, max(0.01, due - now), probe)
 
-    def _probed(self, probe: Waiting, took: float) -> None:
-        if probe.read.cancelled() or probe.read.exception() is not None or self.barred:
+    def _probed(self, probe: asyncio.Future[Any], took: float) -> None:
+        if probe.cancelled() or probe.exception() is not None or self.barred:
             return
         self._lag = took
         self.report()
@@ -337,9 +353,9 @@ class Keeper:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
-        losses: set[asyncio.Future[object]] = {session.out.lost, session.tail.lost}  # type: ignore[arg-type]
+        awaited: set[asyncio.Future[Any]] = {session.out.lost, session.tail.lost}
         if future is not None:
-            losses.add(future)  # type: ignore[arg-type]
+            awaited.add(future)
         while True:
             now = loop.time()
             again = min(session.beat(now), end)
@@ -348,7 +364,7 @@ class Keeper:
                 raise lost
             if now >= end or (future is not None and future.done()):
                 return
-            await asyncio.wait(losses, timeout=again - now, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(awaited, timeout=again - now, return_when=asyncio.FIRST_COMPLETED)
             if loop.time() > again + self.options.heartbeat / 2:
                 session.stood_still(loop.time())
 
@@ -360,7 +376,7 @@ class Keeper:
                 break
             late.append(origin)
         for origin in late:
-            if self._waiting[origin].record:
+            if self._waiting[origin].kind == MESSAGE:
                 _finish(self._waiting.pop(origin).read, Accepted(None))
 
     # --- how it is --------------------------------------------------------------------------------------------------
@@ -410,8 +426,9 @@ class Keeper:
         retention: Retention | None = None,
         number: int | None = None,
         dedupe: int = DEDUPE,
+        presence: bool = False,
     ) -> Waiting:
-        """Write an entry; see :func:`entry.write`.
+        """Write an entry to the log, or (*presence*) to the other stream; see :func:`entry.write`.
 
         Raises:
             BackendUnavailable: nothing was sent.
@@ -424,9 +441,10 @@ class Keeper:
         body = write(
             kind, origin, channel=channel, id=id, rest=rest, retention=retention, number=number, dedupe=dedupe
         )
-        confirm = session.out.publish(session.head, body)
-        read: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting[origin] = Waiting(read, record=kind == MESSAGE)
+        stream = self.options.presence if presence else self.options.stream
+        confirm = session.out.publish(session.heads[stream], body)
+        read: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting[origin] = Waiting(read, kind)
         confirm.add_done_callback(partial(self._confirmed, origin))
         return waiting
 
@@ -446,62 +464,41 @@ class Keeper:
         """The session is gone: tell whoever waits for an entry."""
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
-            if one.record and one.confirmed is not None:
+            if one.kind == MESSAGE and one.confirmed is not None:
                 _finish(one.read, Accepted(None))
             else:
                 _fail(one.read, Lost(why))
-        self._marking = None
-        marks, self._marks = self._marks, []
-        for mark in marks:
-            if not mark.done():
-                mark.set_exception(BackendUnavailable(self.words(why)))
 
     # --- marks ------------------------------------------------------------------------------------------------------
 
-    def _mark(self, session: Session) -> Waiting:
-        return self.send(session, MARK, id=self._epoch_id(), number=self.log.term)
+    def _mark(self, session: Session, reading: Reading[Any]) -> asyncio.Future[Any]:
+        """Write a mark to a stream; the future is done when it was read."""
+        presence = reading is self._presence
+        return self.send(session, MARK, id=self._epoch_id(), number=self.log.term, presence=presence).read
 
-    async def settled(self) -> None:
-        """Return when everything that was confirmed before this call was read. Who asks meanwhile shares a mark.
+    async def settled(self, *, presence: bool = False) -> None:
+        """Return when everything that was confirmed before this call was read: in the log, or in the other stream.
 
-        Where the broker takes no messages it returns at once: nobody can have published since.
+        Where the broker takes no messages it returns at once: nobody can have written since.
 
         Raises:
             BackendUnavailable: the session is not up, or was lost.
         """
         session = await self.current()
-        if session.out.barred is not None:
-            return
-        mark: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._marks.append(mark)
-        if len(self._marks) == 1 and self._marking is None:
-            asyncio.get_running_loop().call_soon(self._send_mark)
-        await mark
+        if session.out.barred is None:
+            reading: Reading[Any] = self._presence if presence else self._log
+            await reading.marks.settled(lambda: self._mark_now(reading))
 
-    def _send_mark(self) -> None:
-        """One mark for all who wait for one."""
-        if self._marking is not None or self.session is None or not self.up:
-            return
-        marks, self._marks = self._marks, []
-        try:
-            self._marking = self._mark(self.session)
-        except BackendUnavailable as error:
-            for mark in marks:
-                if not mark.done():
-                    mark.set_exception(error)
-            return
-        self._marking.read.add_done_callback(partial(self._marked, marks))
+    def _mark_now(self, reading: Reading[Any]) -> asyncio.Future[Any]:
+        if self.session is None or not self.up:
+            raise BackendUnavailable(self.words(self.why))
+        return self._mark(self.session, reading)
 
-    def _marked(self, marks: list[asyncio.Future[None]], read: asyncio.Future[Accepted]) -> None:
-        error = None if read.cancelled() else read.exception()
-        for mark in marks:
-            if not mark.done() and error is None:
-                mark.set_result(None)
-            elif not mark.done():
-                mark.set_exception(BackendUnavailable(self.words(error)))
-        self._marking = None
-        if self._marks:
-            self._send_mark()
+    def _repeat_epoch(self) -> None:
+        """Tell whoever does not know it which epoch it is."""
+        if self.session is not None and self.up and not self.barred:
+            with suppress(BackendUnavailable):  # there will be another mark
+                self._mark(self.session, self._log)
 
     # --- what comes in: the ear of the links ------------------------------------------------------------------------
 
@@ -511,44 +508,49 @@ class Keeper:
         if session is None or session.tail.lost.done():
             return
         if offset is None:
-            session.unusable = no_stream(self.options.stream)
+            session.unusable = no_stream(self.options.stream if channel == LOG else self.options.presence)
             return session.tail.abort(session.unusable)
-        self._progress = session.tail.received
-        if self._proof is not None:
-            return self._prove(offset, body, tag, session)
-        if offset <= self.log.last:
-            return session.tail.abort(f"the stream went back from {self.log.last} to {offset}")
-        if self._witness is not None and offset == self._witness.offset:
+        reading: Reading[Any] = self._log if channel == LOG else self._presence
+        reading.progress = session.tail.received
+        if reading.proof is not None:
+            self._prove(reading, offset, body)
+        elif offset <= reading.into.last:
+            session.tail.abort(f"the stream {reading.stream} went back to {offset}")
+        else:
+            self._take(session, reading, offset, body)
+        if reading.owed(tag) and not session.tail.lost.done():
+            session.tail.acknowledge(channel, tag)
+
+    def _take(self, session: Session, reading: Reading[Any], offset: int, body: bytes | None) -> None:
+        if self._witness is not None and reading is self._log and offset == self._witness.offset:
             self._witnessed = body == self._witness.body
         try:
-            self.log.take(offset, body)
+            reading.into.take(offset, body)
         except LaterVersion as error:
             session.unusable = str(error)
-            return session.tail.abort(str(error))
-        session.took(tag)
+            return session.tail.abort(session.unusable)
+        except (ValueError, TypeError, struct.error):
+            self.stranger(offset)
         if self.log.contested:
             self.log.contested = False
-            asyncio.get_running_loop().call_soon(self._send_mark)
+            asyncio.get_running_loop().call_soon(self._repeat_epoch)
 
-    def _prove(self, offset: int, body: bytes | None, tag: int, session: Session) -> None:
+    def _prove(self, reading: Reading[Any], offset: int, body: bytes | None) -> None:
         """The first entry of a session is the last one we know, or all is to be read anew."""
-        if self._proof == (offset, body):
-            self._proof = None
-            session.took(tag)
-            if self._proved is not None and not self._proved.done():
-                self._proved.set_result(None)
-        elif offset > self.log.last:
-            self._start_over(f"the stream was shortened past what was read: it begins at {offset}")
+        if reading.prove(offset, body):
+            return
+        if offset > reading.into.last:
+            self._start_over(reading, f"it was shortened past what was read, and begins at {offset}")
         else:
-            self._start_over("the stream has something else where we read last")
+            self._start_over(reading, "there is something else where we read last")
 
     def returned(self, body: bytes | None) -> None:
         """The stream is gone: an entry of ours found no queue."""
         waiting = self._waiting.pop(origin_of(body or b""), None)
         if waiting is not None:
-            _fail(waiting.read, NotIn(f"there is no stream {self.options.stream!r} any more"))
+            _fail(waiting.read, NotIn("the stream is gone"))
         if self.session is not None:
-            self.session.out.abort(f"there is no stream {self.options.stream!r} any more")
+            self.session.out.abort("the stream is gone: what is written finds no queue")
 
     def blocked(self, why: str | None) -> None:
         """An alarm began or ended: what is on its way may be in or not, and nobody can tell when that is known."""
@@ -558,10 +560,10 @@ class Keeper:
             for origin, waiting in list(self._waiting.items()):
                 if waiting.confirmed is None:
                     del self._waiting[origin]
-                    if waiting.record:
-                        _fail(waiting.read, Lost(words))
+                    if waiting.kind == MARK:
+                        _finish(waiting.read, None)
                     else:
-                        _finish(waiting.read, Accepted(None))
+                        _fail(waiting.read, Lost(words))
         self.report()
 
     # --- what the log says ------------------------------------------------------------------------------------------
@@ -580,11 +582,11 @@ class Keeper:
             self.log.hold(channels)
         self._receiver.attached(channels)
 
-    def own(self, number: int, accepted: Accepted) -> None:
+    def own(self, number: int, caused: Any) -> None:
         """An entry of ours was read."""
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
-            _finish(waiting.read, accepted)
+            _finish(waiting.read, caused)
 
     def stranger(self, offset: int) -> None:
         """Somebody else writes to the stream."""
@@ -599,16 +601,13 @@ class Keeper:
                 hint,
             )
 
-    def presence(self, kind: int, own: int | None, channel: str, more: More, age: float) -> None:
-        """Somebody came or left."""
 
-
-def _finish(future: asyncio.Future[Accepted], accepted: Accepted) -> None:
+def _finish(future: asyncio.Future[Any], caused: Any) -> None:
     if not future.done():
-        future.set_result(accepted)
+        future.set_result(caused)
 
 
-def _fail(future: asyncio.Future[Accepted], error: Exception) -> None:
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # nobody may wait any more, and that is no fault

@@ -33,14 +33,12 @@ from .entry import (
     CLEAR,
     DEDUPE,
     HEAD,
-    LEAVE,
     MAGIC,
     MARK,
     MESSAGE,
     NAMES,
-    TOUCH,
     VERSION,
-    More,
+    LaterVersion,
     read_more,
 )
 from .ring import Ring
@@ -50,10 +48,6 @@ MAX_CHANNELS = 100_000
 EVICTION_STEPS = 16
 REMEMBERED = DEDUPE / 1000 + 30  # seconds after which no id of a generation matters
 NO_EPOCH = "?"
-
-
-class LaterVersion(Exception):
-    """An entry was written by a later version of Samovar, which this one cannot read."""
 
 
 class Follower(Protocol):
@@ -70,9 +64,6 @@ class Follower(Protocol):
 
     def stranger(self, offset: int) -> None:
         """A message that is none of ours lies there."""
-
-    def presence(self, kind: int, own: int | None, channel: str, more: More, age: float) -> None:
-        """Somebody came or left; *own* is the number of our entry, None when it is another's."""
 
 
 class _Seen(NamedTuple):
@@ -152,11 +143,8 @@ class Log:
         magic, version, kind, origin, ts, flags, name_size, id_size = HEAD.unpack_from(body)
         if magic != MAGIC:
             return self._follower.stranger(offset)
-        if version != VERSION or kind > LEAVE:
-            raise LaterVersion(
-                f"the stream has an entry of version {version}, kind {kind}, at offset {offset}: a later Samovar "
-                "writes it; upgrade this one, or give it another stream="
-            )
+        if version != VERSION or kind > CLEAR:
+            raise LaterVersion(version, kind, offset)
         self.read += len(body)
         if self._warming:
             self._warm(offset, ts)
@@ -165,7 +153,7 @@ class Log:
         if kind == MESSAGE:
             self._message(offset, body, key, named + id_size, origin, ts, flags)
         else:
-            self._control(kind, offset, body, key, named, id_size, origin, ts, flags)
+            self._control(kind, offset, body, key, id_size, origin, flags)
 
     def _start(self, offset: int, body: bytes | None) -> None:
         """The first entry that is left: what lay before it is not known."""
@@ -262,22 +250,14 @@ class Log:
     # --- other entries ----------------------------------------------------------------------------------------------
 
     def _control(
-        self,
-        kind: int,
-        offset: int,
-        body: bytes,
-        key: bytes,
-        named: int,
-        id_size: int,
-        origin: int,
-        ts: int,
-        flags: int,
+        self, kind: int, offset: int, body: bytes, key: bytes, id_size: int, origin: int, flags: int
     ) -> None:
-        more = read_more(body, named + id_size, flags)
+        named = HEAD.size + len(key)
         own = origin >> 32 == self.me
         if kind in (MARK, BEGIN):
             epoch = body[named : named + id_size].decode(errors="replace")
-            self._name_epoch(kind, epoch, more.number or 0)
+            number = read_more(body, named + id_size, flags).number
+            self._name_epoch(kind, epoch, number or 0)
         elif kind == CLEAR:
             ring = self._rings.get(key)
             if ring is None:
@@ -288,10 +268,6 @@ class Log:
             if self.live and ring.name in self.wanted:
                 self._follower.begun([ring.name])
             return
-        elif kind in (TOUCH, LEAVE):
-            age = 0.0 if self.live else self._age(ts)
-            channel = key.decode(errors="replace")
-            return self._follower.presence(kind, origin if own else None, channel, more, age)
         if own:
             self._follower.own(origin, Accepted(Position(self.epoch, offset)))
 

@@ -106,11 +106,16 @@ class Options:
         vhost = "" if self.vhost == "/" else f"/{self.vhost}"
         return f"{host}:{self.port}{vhost}"
 
+    @property
+    def presence(self) -> str:
+        """Name of the stream of who is where."""
+        return f"{self.stream}.presence"
+
     def arguments(self, *, size: int, age: float) -> dict[str, Any]:
         """What a stream that keeps so much is declared with."""
         found: dict[str, Any] = {
             "x-queue-type": "stream",
-            "x-max-length-bytes": size,
+            "x-max-length-bytes": max(size, SMALLEST),
             "x-max-age": f"{math.ceil(age)}s",
             "x-stream-max-segment-size-bytes": max(size // SEGMENTS, SMALLEST // 4),
         }

@@ -34,8 +34,8 @@ def check_server(properties: Mapping[str, Any]) -> str:
     return name
 
 
-def refusal(lost: Lost, options: Options, stream: str) -> Lost | Unusable:
-    """What *lost* means while a session is opened: :class:`Lost` where trying again helps, else :class:`Unusable`.
+def refusal(lost: Lost, options: Options) -> Lost | Unusable:
+    """What *lost* means: :class:`Lost` where trying again helps, else :class:`Unusable`.
 
     The codes are those of AMQP 0-9-1, section 1.2; the words are RabbitMQ's.
     """
@@ -56,11 +56,14 @@ def refusal(lost: Lost, options: Options, stream: str) -> Lost | Unusable:
             f"RabbitMQ refuses the user {options.user!r} in {vhost}: rabbitmqctl set_permissions {said}"
         )
     if lost.code == 406 and "x-stream-offset" in text:
-        return Unusable(f"{no_stream(stream)} {said}")
+        queue = re.search(r"for queue '([^']*)'", text)
+        return Unusable(f"{no_stream(queue[1] if queue else options.stream)} {said}")
     if lost.code in (404, 406, 540) and "feature flag" in text:
         return Unusable(f"streams are not enabled: rabbitmqctl enable_feature_flag stream_queue {said}")
     if lost.code == 541:
-        return Lost(f"the server failed, as it may do while it creates or recovers a stream {said}", lost.code)
+        return Lost(
+            f"the server failed, as it may do while it creates or recovers a stream {said}", lost.code
+        )
     return lost
 
 

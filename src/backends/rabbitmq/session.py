@@ -13,11 +13,10 @@ from typing import Any
 
 from .link import PROBE, PUBLISH, Answer, Ear, Link, Lost, connect, passive, publishing
 from .options import Options
-from .refusal import check_server, refusal
+from .refusal import check_server
 
-LOG = 3  # the channel on which the log is read
+LOG, PRESENCE = 3, 4  # the channels on which the log and the stream of presence are read
 PREFETCH = 4000  # entries the broker sends ahead of what was acknowledged
-ACKNOWLEDGE = 1000  # entries for which there is one acknowledgement
 HEARTBEAT = 10  # seconds, as agreed with the broker: only for when it reads nothing from us
 DECLARING = 10.0  # seconds a cluster may take to create a stream
 
@@ -39,11 +38,11 @@ class Session:
         self.tail = tail
         self.options = options
         self.server = server
-        self.head = publishing(options.stream)
+        self.heads = {stream: publishing(stream) for stream in (options.stream, options.presence)}
+        """What a message to each stream begins with."""
         self.unusable = ""
         """Why connecting again does not help, where it does not."""
         self._asked = dict.fromkeys((out, tail), 0.0)
-        self._acknowledged = 0
 
     @classmethod
     async def open(cls, options: Options, context: ssl.SSLContext | None, ear: Ear) -> Session:
@@ -62,39 +61,27 @@ class Session:
             async with asyncio.timeout(DECLARING):
                 for link in links:
                     await link.open_channel(PROBE)
-                await _declare(tail, options)
+                await _declare(tail, options.stream, options.arguments(size=options.size, age=options.age))
+                await _declare(
+                    tail, options.presence, options.arguments(size=options.size // 4, age=options.age)
+                )
                 await out.open_channel(PUBLISH)
                 await out.confirm()
                 await tail.open_channel(LOG)
-        except BaseException as error:
+                await tail.open_channel(PRESENCE)
+        except BaseException:
             for link in links:
                 link.leave("it was not needed any more")
-            found = refusal(error, options, options.stream) if isinstance(error, Lost) else error
-            if found is error:
-                raise
-            raise found from error
+            raise
         return cls(out, tail, options, server)
 
-    async def read(self, offset: int | str) -> None:
-        """Read the log from *offset* on.
+    async def read(self, channel: int, stream: str, offset: int | str) -> None:
+        """Read *stream* from *offset* on.
 
         Raises:
-            Unusable: the queue is no stream.
-            Lost: the link is gone, or the stream is not there yet.
+            Lost: the link is gone, the stream is not there yet, or the queue is none.
         """
-        try:
-            await self.tail.consume(LOG, self.options.stream, offset=offset, prefetch=PREFETCH)
-        except Lost as error:
-            found = refusal(error, self.options, self.options.stream)
-            if found is error:
-                raise
-            raise found from error
-
-    def took(self, tag: int) -> None:
-        """An entry was read: let the broker send more, now and then."""
-        if tag - self._acknowledged >= ACKNOWLEDGE:
-            self._acknowledged = tag
-            self.tail.acknowledge(LOG, tag)
+        await self.tail.consume(channel, stream, offset=offset, prefetch=PREFETCH)
 
     def close(self, why: str) -> None:
         """Give both links up; idempotent."""
@@ -155,25 +142,24 @@ async def _greet(
     return link, properties
 
 
-async def _declare(link: Link, options: Options) -> None:
-    """See that the stream is there, and create it where it is not and we may.
+async def _declare(link: Link, stream: str, arguments: dict[str, Any]) -> None:
+    """See that a stream is there, and create it where it is not and we may.
 
     One that is there with other bounds, or that an operator made for a user without the right to, is taken as it is.
     """
-    arguments = options.arguments(size=options.size, age=options.age)
     try:
-        await link.declare(PROBE, options.stream, arguments=arguments)
+        await link.declare(PROBE, stream, arguments=arguments)
     except Lost as error:
         if error.code not in (403, 406):
             raise
         await link.open_channel(PROBE)
-        await _declare_passively(link, options, error)
+        await _declare_passively(link, stream, error)
 
 
-async def _declare_passively(link: Link, options: Options, refused: Lost) -> None:
+async def _declare_passively(link: Link, stream: str, refused: Lost) -> None:
     try:
-        await link.declare(PROBE, options.stream, passive=True)
+        await link.declare(PROBE, stream, passive=True)
     except Lost as error:
         raise refused if error.code == 404 else error from None
     if refused.code == 406:
-        logger.info("the stream %s is there with other bounds, which hold: %s", options.stream, refused)
+        logger.info("the stream %s is there with other bounds, which hold: %s", stream, refused)
