@@ -480,12 +480,29 @@ async def test_a_worker_that_does_not_take_answers_is_not_read(local: LocalHub) 
 
 
 async def test_one_that_says_nothing_is_cut(local: LocalHub, fast_beat: None) -> None:
-    local._beat()
+    local._look()
     async with Raw(local) as silent, Raw(local) as greeted:
         greeted.greet()
         await greeted.hear()
         assert await silent.ended() == b""
         assert await greeted.ended() == b""
+
+
+async def test_who_is_not_heard_is_cut_before_four_heartbeats_are_over(local: LocalHub) -> None:
+    assert local._timer is not None
+    local._timer.cancel()  # the looks of this test are the only ones
+    looks = hub_module.LOOKS * worker_module.DEAD_AFTER - 1  # in four heartbeats, wherever the first falls
+    async with Raw(local) as worker:
+        worker.greet()
+        await worker.hear()
+        (connection,) = local.connections
+        for number in range(looks):
+            assert not connection._over, number
+            if number == 0:
+                worker.say([Op.PING, 1])
+                await worker.hear()
+            connection.look()
+        assert await worker.ended() == b"" and local.cuts == 1
 
 
 async def test_there_is_a_bound_on_workers(local: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ Everything a worker asks is done at once, in the order in which it arrived, so t
 order on each connection: what was published before a subscription is in its history, what comes after is live.
 
 **Bounds.** A worker that does not read its answers is not read either, so they cannot pile up. What others publish can:
-above ``buffer`` bytes the connection is cut, and so is one from which nothing was heard for four heartbeats; the worker
-comes back and reads what it missed. Whatever is no call of the protocol ends its connection, and no other; a call
+above ``buffer`` bytes the connection is cut, and so is one from which nothing was heard for nearly four heartbeats; the
+worker comes back and reads what it missed. Whatever is no call of the protocol ends its connection, and no other; a call
 with a value that it does not take fails, and nothing else does.
 
 **The socket** is for its user alone (mode 0600), and is never taken from a process that serves it.
@@ -65,8 +65,10 @@ PIECE = 1024 * 1024  # bytes of history in one answer
 MAX_PAGE = 100_000  # records in one answer
 MAX_WORKERS = 1024
 BACKLOG = 256
-ROSTERS = 500  # looked at in one heartbeat
+ROSTERS = 125  # looked at in one go
 FORGET_ROSTER = 60.0  # seconds after its last lease; hubs that watch it have swept and told it long before
+LOOKS = 4  # at each worker, in one heartbeat
+SILENT = LOOKS * DEAD_AFTER - 1  # looks without a word: the worker knows before DEAD_AFTER heartbeats are over
 STOP_TIMEOUT = 1.0  # seconds for connections to close
 
 logger = logging.getLogger("samovar.local")
@@ -138,8 +140,11 @@ class Connection(asyncio.Protocol):
         if not self._full and not self._over and self._transport is not None:
             self._transport.resume_reading()
 
-    def beat(self) -> None:
-        """Called once in :data:`BEAT` seconds; a worker speaks at least as often, or takes what is sent."""
+    def look(self) -> None:
+        """Called :data:`LOOKS` times a heartbeat; a worker speaks once in one at least, or takes what is sent.
+
+        Looks are counted, not seconds, so that a hub that was stopped itself does not blame its workers.
+        """
         transport = self._transport
         if transport is None:
             return
@@ -151,8 +156,8 @@ class Connection(asyncio.Protocol):
             self._silent = 0
         self._unsent = unsent
         self._silent += 1
-        if self._silent > DEAD_AFTER:
-            self.cut(f"no sign of life for {DEAD_AFTER * BEAT:g} s", at_once=True)
+        if self._silent >= SILENT:
+            self.cut(f"no sign of life for {SILENT * BEAT / LOOKS:g} s", at_once=True)
 
     def cut(self, why: str, *, at_once: bool = False) -> None:
         """End the connection; the worker is told why unless it does not read anyway."""
@@ -441,7 +446,7 @@ class LocalHub:
         self._identity = status.st_dev, status.st_ino
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: Connection(self), sock=listener, backlog=BACKLOG)
-        self._timer = loop.call_later(BEAT, self._beat)
+        self._timer = loop.call_later(BEAT / LOOKS, self._look)
 
     async def stop(self) -> None:
         """Disconnect everybody and remove the socket; idempotent. What was kept is forgotten."""
@@ -499,10 +504,10 @@ class LocalHub:
             self._packed = record, packed
         return packed
 
-    def _beat(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(BEAT, self._beat)
+    def _look(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(BEAT / LOOKS, self._look)
         for connection in tuple(self.connections):
-            connection.beat()
+            connection.look()
         self._forget_rosters()
 
     def _forget_rosters(self) -> None:
