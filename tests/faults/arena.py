@@ -6,6 +6,7 @@ rules hold.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
@@ -16,16 +17,17 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from samovar.broadcast import Hub
 from samovar.errors import PublishRejected, PublishUnknown
 
 from ..support.process import Process
 from ..support.until import until_async
+from .attendance import Attendance
 from .brokers import Broker
 from .checker import Checker, Promise, Report
-from .journal import Answered, Entry, Fault, Head, Journal, Tried, read_all
+from .journal import KINDS, Answered, Entry, Fault, Head, Journal, Tried, read_all
 from .plan import FLOOD, Plan
 from .relay import Relay
 
@@ -33,6 +35,7 @@ now = time.monotonic
 SETTLE = (
     30.0  # seconds after the last fault within which everybody stands at the head: a lost tail takes up to 12
 )
+PRESENCE = frozenset({"entered", "left", "listed", "heard", "felt"})  # what tells who is there
 
 
 class Worker:
@@ -82,10 +85,11 @@ class Worker:
 
 
 class Tail:
-    """Reads journals as they grow: how much was acknowledged, and where everybody stands."""
+    """Reads journals as they grow: how much was acknowledged, where everybody stands, and who is present."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.acked = 0
+        self.attendance = Attendance(lease=0.0)
         self.quiet: set[str] = set()
         self.ready: Counter[str] = Counter()
         self.places: dict[tuple[str, str], str | None] = {}
@@ -104,7 +108,10 @@ class Tail:
             for line in whole.splitlines():
                 self._note(json.loads(line))
 
-    def _note(self, fields: list[str]) -> None:
+    def _note(self, fields: list[Any]) -> None:
+        if fields[0] in PRESENCE:
+            kind, *values = fields
+            self.attendance.read(KINDS[kind](*values))
         match fields:
             case ["got", _, subscriber, channel, position, _]:
                 self.places[subscriber, channel] = position
@@ -161,6 +168,7 @@ class Arena:
         self.count = workers if broker.shared else 1
         self.journal = Journal(folder / "arena.journal")
         self.tail = Tail([])
+        self.lives = asyncio.Lock()  # one worker at a time is killed and started again
         self._stack = AsyncExitStack()
         self._files = ExitStack()
         self._direct: Hub | None = None
@@ -172,7 +180,7 @@ class Arena:
         self._stack.callback(self.journal.close)
         self._stack.callback(self.broker.close)
         try:
-            self.broker.start()
+            await self.broker.up()
             for n in range(self.count):
                 await self._hire(f"w{n}")
             self.tail = Tail([worker.journal for worker in self.workers])
@@ -271,6 +279,12 @@ class Arena:
         heads = await self._heads()
         with contextlib.suppress(TimeoutError):  # the checker says who does not stand there
             await self.until(lambda: self._all_at(heads), "everybody to stand at the head", self.patience)
+        if self.plan.lounges:
+            patience = self.patience + 2 * self.plan.lease  # somebody has to find out that a lease is over
+            with contextlib.suppress(TimeoutError):
+                await self.until(
+                    lambda: self.tail.attendance.settled, "everybody to know who is there", patience
+                )
 
     async def _heads(self) -> dict[str, str]:
         heads: dict[str, str] = {}

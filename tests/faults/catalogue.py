@@ -15,9 +15,12 @@ from typing import TypeAlias, TypeVar
 
 from samovar.errors import BackendUnavailable
 
+from ..support.rabbitmq import RabbitServer
+from ..support.until import until
 from .arena import Arena, Worker
-from .brokers import Broker, Local, Memory, Redis, VolatileRedis
+from .brokers import Broker, Local, Memory, RabbitMQ, Redis, SmallRabbitMQ, VolatileRedis
 from .checker import Promise
+from .plan import DEEP
 
 Act: TypeAlias = Callable[[Arena], Awaitable[None]]
 B = TypeVar("B", bound=Broker)
@@ -60,14 +63,14 @@ async def kill(arena: Arena) -> None:
     async with arena.fault("kill"):
         arena.broker.kill()
         await pause(arena, 0, 0.8)
-        arena.broker.start()
+        await arena.broker.up()
 
 
 async def restart(arena: Arena) -> None:
     """SIGTERM, and a start."""
     async with arena.fault("restart"):
-        arena.broker.stop()
-        arena.broker.start()
+        await arena.broker.down()
+        await arena.broker.up()
 
 
 async def freeze(arena: Arena) -> None:
@@ -106,7 +109,8 @@ async def script_flush(arena: Arena) -> None:
 async def evict(arena: Arena) -> None:
     """Keys vanish, as under maxmemory with a policy that evicts."""
     server = broker_of(arena, Redis).server
-    keys = sorted(key for key in server.call("KEYS", "*") if b"/" in key)
+    kept = (b":meta", b":log")
+    keys = sorted(key for key in server.call("KEYS", "*") if b"/" in key and key.endswith(kept))
     async with arena.fault("evict"):
         server.call("DEL", *arena.random.sample(keys, min(len(keys), 4)))
 
@@ -155,6 +159,98 @@ async def password(arena: Arena) -> None:
         broker.server.call("CLIENT", "KILL", "TYPE", "pubsub")
         await pause(arena, 0.2, 0.8)
         broker.rotate("first")
+
+
+# --- RabbitMQ -------------------------------------------------------------------------------------------------------
+
+
+async def memory_alarm(arena: Arena) -> None:
+    """No more memory: publishers are blocked."""
+    await _alarm(arena, "memory alarm", RabbitServer.memory_alarm)
+
+
+async def disk_alarm(arena: Arena) -> None:
+    """The disk is full, as the server sees it: publishers are blocked."""
+    await _alarm(arena, "disk alarm", RabbitServer.disk_alarm)
+
+
+async def _alarm(arena: Arena, name: str, raised: Callable[[RabbitServer], Awaitable[None]]) -> None:
+    broker = broker_of(arena, RabbitMQ)
+    async with arena.fault(name):
+        with broker.spoiling():
+            await raised(broker.server)
+            await pause(arena, 0.2, 2.5)
+            await broker.server.no_alarm()
+
+
+async def connections_closed(arena: Arena) -> None:
+    """The operator closes all connections."""
+    async with arena.fault("connections closed"):
+        broker_of(arena, RabbitMQ).server.close_connections()
+
+
+async def permissions(arena: Arena) -> None:
+    """The user may do nothing any more, and after a while everything again."""
+    broker = broker_of(arena, RabbitMQ)
+    async with arena.fault("permissions"):
+        with broker.spoiling():
+            broker.server.allow(configure="", write="", read="")
+            await pause(arena, 0.2, 0.8)
+            if arena.random.random() < 0.5:
+                broker.server.close_connections()
+                await pause(arena, 0.2, 0.8)
+            broker.server.allow()
+
+
+async def user_password(arena: Arena) -> None:
+    """The user's password is changed and everybody cut, and after a while it is changed back."""
+    broker = broker_of(arena, RabbitMQ)
+    async with arena.fault("password"):
+        with broker.spoiling():
+            broker.server.set_password("second")
+            broker.server.close_connections()
+            await pause(arena, 0.2, 0.8)
+            broker.server.set_password("guest")
+
+
+async def start_meets_restart(arena: Arena) -> None:
+    """A worker is killed, and starts while the server does."""
+    async with arena.lives:
+        worker = arena.random.choice(arena.workers)
+        async with arena.fault("start meets restart"):
+            worker.kill()
+            arena.broker.kill()
+            worker.start()
+            await arena.broker.up()
+        await arena.ready(worker)
+
+
+async def data_wiped(arena: Arena) -> None:
+    """The server starts on an empty disk."""
+    broker = broker_of(arena, RabbitMQ)
+    async with arena.fault("wipe"):
+        broker.kill()
+        broker.server.wipe()
+        await broker.up()
+
+
+async def stream_deleted(arena: Arena) -> None:
+    """The stream is deleted under its readers and writers."""
+    broker = broker_of(arena, RabbitMQ)
+    await until(lambda: broker.stream in broker.server.streams(), "the stream to be there")
+    async with arena.fault("stream deleted"):
+        broker.server.delete_queue(broker.stream)
+
+
+async def stream_truncated(arena: Arena) -> None:
+    """While a worker stands still, so much is published that the stream drops what it has not read."""
+    worker = arena.random.choice(arena.workers)
+    async with arena.fault("stream truncated", worker.name):
+        worker.signal(signal.SIGSTOP)
+        try:
+            await arena.flood(600, 60_000, f"{DEEP}/0")
+        finally:
+            worker.signal(signal.SIGCONT)
 
 
 # --- the network ----------------------------------------------------------------------------------------------------
@@ -246,12 +342,13 @@ async def torn(arena: Arena) -> None:
 
 async def worker_kill(arena: Arena) -> None:
     """SIGKILL; another worker takes its subscribers over."""
-    worker = arena.random.choice(arena.workers)
-    async with arena.fault("worker kill", worker.name):
-        worker.kill()
-        await pause(arena, 0, 0.5)
-        worker.start()
-    await arena.ready(worker)
+    async with arena.lives:
+        worker = arena.random.choice(arena.workers)
+        async with arena.fault("worker kill", worker.name):
+            worker.kill()
+            await pause(arena, 0, 0.5)
+            worker.start()
+        await arena.ready(worker)
 
 
 async def worker_freeze(arena: Arena) -> None:
@@ -299,8 +396,18 @@ REDIS: Mapping[str, Act] = {
     "output buffer": output_buffer,
     "password": password,
 }
+RABBITMQ: Mapping[str, Act] = {
+    "memory alarm": memory_alarm,
+    "disk alarm": disk_alarm,
+    "connections closed": connections_closed,
+    "permissions": permissions,
+    "password": user_password,
+    "start meets restart": start_meets_restart,
+}
 LOSSY: Mapping[str, Act] = {"wipe": wipe, "evict": evict, "clear": clear}
 """Of Redis: somebody removes data. Each is a Gap where there was something to lose, whatever the server keeps."""
+STREAM_LOST: Mapping[str, Act] = {"wipe": data_wiped, "stream deleted": stream_deleted, "clear": clear}
+"""The same of RabbitMQ."""
 
 
 def faults_for(broker: Broker) -> dict[str, Act]:
@@ -312,18 +419,35 @@ def faults_for(broker: Broker) -> dict[str, Act]:
             return {**BROKER, **NETWORK, **WORKERS, "clear": clear}
         case VolatileRedis():
             return {**BROKER, **NETWORK, **WORKERS, **REDIS, **LOSSY, "rollback": rollback}
+        case SmallRabbitMQ():
+            return {**NETWORK, **WORKERS, "stream truncated": stream_truncated}
+        case RabbitMQ():
+            return {**BROKER, **NETWORK, **WORKERS, **RABBITMQ}
     return {**BROKER, **NETWORK, **WORKERS, **REDIS}
 
 
 def all_faults_for(broker: Broker) -> dict[str, Act]:
     """What can be done to *broker* when it is asked for."""
-    return {**faults_for(broker), **(LOSSY if isinstance(broker, Redis) else {})}
+    lossy = LOSSY if isinstance(broker, Redis) else STREAM_LOST if isinstance(broker, RabbitMQ) else {}
+    return {**faults_for(broker), **lossy}
 
 
 def promise_for(arena: Arena) -> Promise:
     """What must hold in a run, whatever of :func:`all_faults_for` was done."""
-    lost = set(LOSSY)
+    lost = {*LOSSY, *STREAM_LOST}
     if not arena.broker.durable:
         lost |= {"worker kill"} if isinstance(arena.broker, Memory) else {"kill", "restart", "rollback"}
     must = lost - {"evict", "clear"}  # those hit some channels only
-    return Promise(gaps=dict.fromkeys(lost, 1), must=frozenset(must), shallow=arena.plan.shallow)
+    plan = arena.plan
+    any_number = {
+        "stream truncated": None
+    }  # it leaves less than channels keep, and than ids are remembered for
+    return Promise(
+        gaps={**dict.fromkeys(lost, 1), **any_number},
+        must=frozenset(must),
+        shallow=plan.shallow,
+        lease=plan.lease if plan.lounges else 0.0,
+        patience=plan.patience,
+        repeats=frozenset(any_number),
+        sparse=isinstance(arena.broker, RabbitMQ),
+    )

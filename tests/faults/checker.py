@@ -3,23 +3,26 @@
 Pure. The rules, for each subscriber in each channel:
 
 - it starts where its first word says, and from there positions are contiguous: one after the other in one epoch, or a
-  Gap that begins exactly where it stands;
+  Gap that begins exactly where it stands (what is one after the other where channels share a log: ``Promise.sparse``);
 - every acknowledged id after its start was handed to it exactly once, or lies in a Gap it was told of;
 - a first word with ``recovered: false`` is followed by a Gap, and a cursor that never was one is never recovered;
 - when all is quiet it stands at the channel's head.
 
 And for all together: one position has one id, whoever saw it; one id has one position (unless the store lost its memory
 in between, which a Gap tells); a rejected id is never seen, an unknown one at most once; the
-broker's head is not behind what it acknowledged; a stream has no more Gaps than the faults explain.
+broker's head is not behind what it acknowledged; a stream has no more Gaps than the faults explain. Who was present is
+looked at by ``attendance.py``.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .attendance import Attendance
 from .journal import Answered, Closed, Entry, Fault, Got, Head, Opened, Refused, Told, Tried
 from .plan import LOSSY
 
@@ -54,12 +57,23 @@ class Promise:
         must: faults after which every stream that lived through one has a Gap ``reset``.
         shallow: channels that keep so little that being slow, or away, costs a Gap.
         lossy: what the names of subscribers contain whose policy drops messages.
+        lease: seconds a member outlives its worker; 0: who is present is not looked at.
+        patience: seconds a call to the broker may take.
+        slack: seconds beyond the lease for which a member may still be listed.
+        repeats: faults that make a broker forget ids, so that a publish whose answer was lost may be in twice.
+        sparse: a channel's offsets are those of a log that it shares, so that one after the other is the next that
+            anybody saw or was acknowledged.
     """
 
     gaps: Mapping[str, int | None] = field(default_factory=dict)
     must: frozenset[str] = frozenset()
     shallow: frozenset[str] = frozenset()
     lossy: str = f"/{LOSSY}-"
+    lease: float = 0.0
+    patience: float = 2.0
+    slack: float = 1.0
+    repeats: frozenset[str] = frozenset()
+    sparse: bool = False
 
 
 class Hole(NamedTuple):
@@ -151,6 +165,10 @@ class Report:
     resumed: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
+    entered: int = 0
+    heard: int = 0
+    listed: int = 0
+    departed: float = 0.0
 
     @property
     def kinds(self) -> Counter[str]:
@@ -164,6 +182,15 @@ def place_of(text: str | None) -> Place | None:
         return None
     epoch, _, offset = text.rpartition(":")
     return epoch, int(offset)
+
+
+def known_offsets(entries: Iterable[Entry]) -> dict[tuple[str, str], list[int]]:
+    """Channel and epoch → the offsets at which anybody saw a message, or a publisher was told that it is there."""
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for entry in entries:
+        if isinstance(entry, Got | Answered) and (place := place_of(entry.position)) is not None:
+            found[entry.channel, place[0]].add(place[1])
+    return {key: sorted(offsets) for key, offsets in found.items()}
 
 
 class Checker:
@@ -181,9 +208,14 @@ class Checker:
         self.heads: dict[str, Place] = {}
         self.faults: list[Fault] = []
         self.truth: dict[tuple[str, Place], str] = {}
+        self.known: dict[tuple[str, str], list[int]] = {}
+        self.attendance = Attendance(lease=promise.lease, patience=promise.patience, slack=promise.slack)
 
     def check(self, entries: Iterable[Entry]) -> Report:
         """Everything that is wrong with *entries*, in which those of one subscriber are in order."""
+        entries = list(entries)
+        if self.promise.sparse:
+            self.known = known_offsets(entries)
         for entry in entries:
             self._read(entry)
         for fate in self.fates.values():
@@ -191,6 +223,8 @@ class Checker:
         for stream in self.streams.values():
             self._judge_stream(stream)
         self._judge_coverage()
+        if self.promise.lease:
+            self._judge_attendance()
         self.report.streams = len(self.streams)
         self.report.tried = len(self.fates)
         self.report.violations.sort(key=lambda violation: violation.t)
@@ -232,6 +266,7 @@ class Checker:
                 self.heads[entry.channel] = place
             case Fault():
                 self.faults.append(entry)
+        self.attendance.read(entry)
 
     def _stream(self, entry: Got | Told | Opened) -> Stream:
         key = (entry.subscriber, entry.channel)
@@ -298,28 +333,40 @@ class Checker:
     def _follow(self, stream: Stream, entry: Got, place: Place) -> None:
         """A message follows where the stream stands."""
         at = stream.at
-        if at is None or place == (at[0], at[1] + 1):
+        if at is None or (place[0] == at[0] and place[1] > at[1] and not self._between(stream, at, place)):
             return
         if place[0] != at[0]:
             kind, words = "silent loss", f"another epoch without a Gap, after {at[0]}:{at[1]}"
         elif place[1] > at[1]:
             kind, words = (
                 "silent loss",
-                f"{place[1] - at[1] - 1} missing without a Gap, after {at[0]}:{at[1]}",
+                f"{self._between(stream, at, place)} missing without a Gap, after {at[0]}:{at[1]}",
             )
         else:
             kind, words = "disorder", f"after {at[0]}:{at[1]}"
         self._breach(kind, entry.t, stream, entry.channel, place, words)
 
+    def _between(self, stream: Stream, at: Place, place: Place) -> int:
+        """How many messages of the channel lie between two places of one epoch."""
+        if not self.promise.sparse:
+            return place[1] - at[1] - 1
+        offsets = self.known.get((stream.channel, at[0]), [])
+        return bisect_left(offsets, place[1]) - bisect_right(offsets, at[1])
+
     def _forgot(self) -> bool:
         """The store lost its memory at least once: a publish whose answer was lost with it may be in twice."""
         return any(fault.name in self.promise.gaps for fault in self.faults)
+
+    def _repeats(self) -> bool:
+        """It forgot ids at least once, and nothing else."""
+        return any(fault.name in self.promise.repeats for fault in self.faults)
 
     def _judge_repeat(self, stream: Stream, entry: Got, place: Place) -> None:
         """An id comes once; after a loss of the store's memory, which was told, its retry may come again."""
         places = stream.seen[entry.id]
         if places:
-            if not self._forgot() or any(place[0] == before[0] for before in places):
+            same_epoch = any(place[0] == before[0] for before in places)
+            if not self._forgot() or (same_epoch and not self._repeats()):
                 self._breach(
                     "duplicate", entry.t, stream, entry.channel, place, f"{entry.id}, also at {places[0]}"
                 )
@@ -353,7 +400,8 @@ class Checker:
         result = fate.result
         setattr(self.report, result, getattr(self.report, result) + 1)
         epochs = Counter(epoch for epoch, _ in fate.places)
-        if any(count > 1 for count in epochs.values()) or (len(fate.places) > 1 and not self._forgot()):
+        twice = any(count > 1 for count in epochs.values()) and not self._repeats()
+        if twice or (len(fate.places) > 1 and not self._forgot()):
             words = f"{fate.id} was acknowledged at {sorted(fate.places)}"
             self._breach("duplicate", fate.begun, None, fate.channel, None, words)
         head = self.heads.get(fate.channel)
@@ -437,3 +485,15 @@ class Checker:
         if stream.opened is None or fate.begun < stream.opened or not stream.live:
             return False
         return not any(reset > fate.begun for reset in stream.resets)
+
+    # --- who was present --------------------------------------------------------------------------------------------
+
+    def _judge_attendance(self) -> None:
+        found = self.attendance
+        for breach in found.judge():
+            violation = Violation(breach.kind, breach.t, breach.witness, breach.channel, None, breach.words)
+            self.report.violations.append(violation)
+        self.report.entered = len(found.seats)
+        self.report.heard = found.heard
+        self.report.listed = len(found.rolls)
+        self.report.departed = found.longest

@@ -117,6 +117,45 @@ class Felt(NamedTuple):
     generation: int
 
 
+class Entered(NamedTuple):
+    """A member is about to enter a channel, through that worker; it stays until it is told to leave."""
+
+    t: float
+    worker: str
+    channel: str
+    member: str
+    user: str | None
+
+
+class Left(NamedTuple):
+    """A member is about to be told to leave."""
+
+    t: float
+    worker: str
+    channel: str
+    member: str
+
+
+class Listed(NamedTuple):
+    """Who was in a channel: what the broker answered to a question asked at ``t``, as pairs of id and user."""
+
+    t: float
+    witness: str
+    channel: str
+    members: list[tuple[str, str | None]]
+
+
+class Heard(NamedTuple):
+    """What somebody who follows joins and leaves was told: join, leave, gap, or opened, which is the first word."""
+
+    t: float
+    witness: str
+    channel: str
+    event: str
+    member: str
+    user: str | None
+
+
 class Counted(NamedTuple):
     """A worker's counters at its end."""
 
@@ -125,11 +164,24 @@ class Counted(NamedTuple):
     counters: dict[str, Any]
 
 
-Entry: TypeAlias = Tried | Answered | Opened | Refused | Got | Told | Closed | Head | Fault | Felt | Counted
-KINDS: dict[str, type[Any]] = {
-    kind.__name__.lower(): kind
-    for kind in (Tried, Answered, Opened, Refused, Got, Told, Closed, Head, Fault, Felt, Counted)
-}
+Entry: TypeAlias = (
+    Tried
+    | Answered
+    | Opened
+    | Refused
+    | Got
+    | Told
+    | Closed
+    | Head
+    | Fault
+    | Felt
+    | Entered
+    | Left
+    | Listed
+    | Heard
+    | Counted
+)
+KINDS: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in Entry.__args__}
 
 
 class Journal:

@@ -8,7 +8,7 @@ from typing import Self
 
 from samovar.broadcast import ChannelRule
 
-DEEP, BRIEF, TYPING, FLOOD = "deep", "brief", "typing", "flood"
+DEEP, BRIEF, TYPING, FLOOD, LOUNGE = "deep", "brief", "typing", "flood", "lounge"
 LOSSY = "lossy"  # what subscribers are called that chose to miss messages rather than be late
 
 
@@ -36,6 +36,10 @@ class Plan:
         heads: the worker writes the heads at the end itself, since nobody else can ask (memory).
         mutant: the safeguard that the workers run without, of ``mutants.py``; none when empty.
         patience: ``publish_timeout`` and ``join_timeout`` in seconds.
+        lounges: channels that are there for who is in them.
+        guests: members per hub that come and go there.
+        watchers: subscribers per hub that follow their coming and going.
+        lease: seconds a member outlives its worker.
     """
 
     run: str
@@ -57,11 +61,20 @@ class Plan:
     heads: bool = False
     mutant: str = ""
     patience: float = 2.0
+    lounges: int = 0
+    guests: int = 4
+    watchers: int = 1
+    lease: float = 30.0
 
     @property
     def channels(self) -> list[str]:
         """All of them."""
         return [f"{DEEP}/{n}" for n in range(self.deep)] + sorted(self.shallow)
+
+    @property
+    def rooms(self) -> list[str]:
+        """Where guests come and go."""
+        return [f"{LOUNGE}/{n}" for n in range(self.lounges)]
 
     @property
     def shallow(self) -> frozenset[str]:
@@ -77,6 +90,7 @@ class Plan:
             ChannelRule(f"{BRIEF}/<n>", history=20, ttl=3600.0),
             ChannelRule(f"{TYPING}/<n>", history=0),
             ChannelRule(FLOOD, history=20, ttl=3600.0),
+            ChannelRule(f"{LOUNGE}/<n>", history=0, presence=bool(self.lounges)),
         ]
 
     def dump(self) -> str:

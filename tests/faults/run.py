@@ -1,9 +1,10 @@
 """The longer run: ``python -m tests.faults.run --backend redis --seed 1 --messages 100000``.
 
 Fault after fault until so many messages are acknowledged, then a report; exit status 1 when a promise was broken, with
-the seed and a timeline of each kind of breach. ``--backend`` is memory, local, redis, redis-volatile, valkey or
-valkey-volatile. ``--disk`` (Redis and Valkey, as root, Linux) puts their files on a file system that fills up now and
-then; ``--clock`` (with a C compiler, Linux) lets the clocks of broker and workers jump.
+the seed and a timeline of each kind of breach. ``--backend`` is memory, local, redis, redis-volatile, valkey,
+valkey-volatile, rabbitmq or rabbitmq-small (whose stream keeps 8 MiB). ``--disk`` (Redis and Valkey, as root, Linux)
+puts their files on a file system that fills up now and then; ``--clock`` (with a C compiler, Linux) lets the clocks of
+broker and workers jump.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..services import Missing
-from .brokers import Local, Memory, Redis, Valkey, VolatileRedis, VolatileValkey
+from .brokers import Local, Memory, RabbitMQ, Redis, SmallRabbitMQ, Valkey, VolatileRedis, VolatileValkey
 from .catalogue import Act, all_faults_for, faults_for
 from .figures import Figures
 from .ordeal import Verdict, endure
@@ -35,6 +36,8 @@ BROKERS: dict[str, type[Any]] = {
     "redis-volatile": VolatileRedis,
     "valkey": Valkey,
     "valkey-volatile": VolatileValkey,
+    "rabbitmq": RabbitMQ,
+    "rabbitmq-small": SmallRabbitMQ,
 }
 
 
@@ -48,7 +51,9 @@ def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=100_000, help="go on until so many are acknowledged")
     parser.add_argument("--faults", default="", help="only these, separated by commas")
     parser.add_argument("--rate", type=float, default=80.0, help="publishes a second of each of 9 publishers")
-    parser.add_argument("--heartbeat", type=float, default=2.0, help="of the Redis backend, in seconds")
+    parser.add_argument(
+        "--heartbeat", type=float, default=2.0, help="of the backend of Redis or RabbitMQ, in seconds"
+    )
     parser.add_argument(
         "--pace", type=float, default=1.0, help="stretches the faults and the peace between them"
     )
@@ -74,6 +79,8 @@ def plan_of(options: argparse.Namespace, seed: int) -> Plan:
         clients=20,
         hubs=3 if alone else 1,
         heads=alone,
+        lounges=0 if options.clock else 2,  # leases are times of the broker's clock
+        lease=3.0,
     )
 
 
@@ -98,7 +105,8 @@ async def run(options: argparse.Namespace, seed: int, folder: Path) -> Verdict:
     clocks = Clocks(folder) if options.clock else None
     disk = Disk(folder / "broker") if options.disk and redis else None
     try:
-        broker = kind(folder, heartbeat=options.heartbeat) if redis else kind(folder)
+        beats = issubclass(kind, Redis | RabbitMQ)
+        broker = kind(folder, heartbeat=options.heartbeat) if beats else kind(folder)
         if isinstance(broker, Redis) and clocks is not None:
             broker.preload(clocks.env("broker"))
         more: dict[str, Act] = {} if disk is None else {"full disk": disk.fill}
@@ -140,6 +148,8 @@ def report(options: argparse.Namespace, seed: int, verdict: Verdict) -> list[str
         f"silent loss {loss}, duplicates {kinds['duplicate']}, disorder {disorder}, all breaches {sum(kinds.values())}",
         "resumed: " + ", ".join(f"{count} {name}" for name, count in sorted(found.resumed.items())),
         f"doubled after a loss that was told: {found.redelivered}; history reads {figures.counters['reads']}",
+        f"presence: {found.entered} members, {found.listed} lists, {found.heard} joins and leaves heard; "
+        f"members of a killed worker listed {found.departed:.2f} s at most (lease 3 s)",
         f"publish p50 {figures.quantile(0.5) * 1000:.2f} ms, p99 {figures.quantile(0.99) * 1000:.0f} ms, "
         f"longest {figures.quantile(1.0):.2f} s (faults included)",
     ]

@@ -53,6 +53,8 @@ async def test_nothing_is_lost_in_silence_under_any_fault(broker: Broker, tmp_pa
         hubs=3 if alone else 1,
         heads=alone,
         rate=40.0,
+        lounges=2,
+        lease=2.0,
     )
     faults = faults_for(broker)
     verdict = await endure(

@@ -19,7 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from samovar.broadcast import Gap, Hub, Message, Policy, Position, Subscribed, Subscription, latest
+from samovar.broadcast import (
+    Gap,
+    Hub,
+    Member,
+    Message,
+    Policy,
+    Position,
+    Subscribed,
+    Subscription,
+    latest,
+    presence_channel,
+)
 from samovar.errors import BackendUnavailable, HubClosed, InvalidCursor, PublishRejected, PublishUnknown
 from samovar.tasks import Scope
 
@@ -28,11 +39,15 @@ from .journal import (
     Cause,
     Closed,
     Counted,
+    Entered,
     Entry,
     Felt,
     Got,
     Head,
+    Heard,
     Journal,
+    Left,
+    Listed,
     Opened,
     Refused,
     Told,
@@ -44,6 +59,8 @@ from .plan import LOSSY, Plan
 now = time.monotonic
 BEAT = 0.02  # seconds between two looks at a hub's health
 BURST = 20  # events that a slow reader's outbox holds
+ROLL = 0.3  # seconds between two looks at who is present
+USERS = 3  # whose connections guests are, at every worker the same
 
 
 @dataclass
@@ -304,6 +321,63 @@ def storm(desk: Desk) -> None:
         subscription.close()
 
 
+# --- who is present -------------------------------------------------------------------------------------------------
+
+
+async def guest(desk: Desk, hub: Hub, name: str) -> None:
+    """Enter and leave, alone or as one of a user's connections, until the publishers have ended; then stay."""
+    rng, life, number = desk.random(name), f"{int(now() * 1000):x}", 0
+    while not desk.quiet.is_set():
+        number += 1
+        channel, id = rng.choice(desk.plan.rooms), f"{name}.{life}.{number}"
+        user = f"user{rng.randrange(USERS)}" if rng.random() < 0.6 else None
+        desk.journal.write(Entered(now(), desk.name, channel, id, user))
+        await hub.enter(channel, Member(id, user))
+        await first_of(desk.quiet.wait(), asyncio.sleep(rng.choice((0.0, 0.3, 1.0, 4.0)) * rng.random()))
+        if desk.quiet.is_set() and rng.random() < 0.7:
+            return
+        desk.journal.write(Left(now(), desk.name, channel, id))
+        await hub.leave(channel, id, grace=rng.choice((0.0, 0.0, 0.2)))
+        await asyncio.sleep(0.3 * rng.random())
+
+
+async def listed(desk: Desk, hub: Hub, witness: str, channel: str) -> bool:
+    """Write down who is in *channel*; False when the broker does not answer."""
+    asked = now()
+    try:
+        members = await hub.presence(channel)
+    except BackendUnavailable:
+        return False
+    desk.journal.write(Listed(asked, witness, channel, [(member.id, member.user) for member in members]))
+    return True
+
+
+async def roll(desk: Desk, hub: Hub, name: str) -> None:
+    """Look who is there, again and again."""
+    while True:
+        for channel in desk.plan.rooms:
+            await listed(desk, hub, name, channel)
+        await asyncio.sleep(ROLL)
+
+
+async def watcher(desk: Desk, hub: Hub, name: str) -> None:
+    """Follow who comes and goes; look who is there at the beginning and after each Gap, and never else."""
+    async with hub.subscribe(*map(presence_channel, desk.plan.rooms)) as subscription:
+        while True:
+            for event in await subscription.events():
+                channel = event.channel[1:]
+                match event:
+                    case Message(data={"event": what, "member": member}):
+                        desk.journal.write(Heard(now(), name, channel, what, member["id"], member["user"]))
+                        continue
+                    case Gap():
+                        desk.journal.write(Heard(now(), name, channel, "gap", "", None))
+                    case Subscribed():
+                        desk.journal.write(Heard(now(), name, channel, "opened", "", None))
+                while not await listed(desk, hub, name, channel):
+                    await asyncio.sleep(0.05)
+
+
 # --- the whole ------------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +440,7 @@ async def work(desk: Desk, url: str) -> None:
                 linger=1.0,
                 publish_timeout=plan.patience,
                 join_timeout=plan.patience,
+                lease=plan.lease,
             )
             at = f"{desk.name}.{n}" if plan.hubs > 1 else desk.name
             hubs[at] = await stack.enter_async_context(hub)
@@ -393,8 +468,19 @@ def man(desk: Desk, hub: Hub, at: str, publishing: Scope, reading: Scope) -> Non
         reading.start(retried(make), name="reader")
     for n in range(desk.plan.strangers):
         reading.start(retried(lambda n=n: stranger(desk, hub, f"{at}/stranger{n}")), name="stranger")  # type: ignore[misc]
+    if desk.plan.lounges:
+        meet(desk, hub, at, reading)
     for n in range(desk.plan.publishers):
         publishing.start(publisher(desk, hub, f"{at}/p{n}"), name="publisher")
+
+
+def meet(desk: Desk, hub: Hub, at: str, scope: Scope) -> None:
+    """Start those who come and go, and those who look at it."""
+    scope.start(roll(desk, hub, f"{at}/roll"), name="roll")
+    for n in range(desk.plan.watchers):
+        scope.start(retried(lambda n=n: watcher(desk, hub, f"{at}/watcher{n}")), name="watcher")  # type: ignore[misc]
+    for n in range(desk.plan.guests):
+        scope.start(guest(desk, hub, f"{at}/guest{n}"), name="guest")
 
 
 def die(task: asyncio.Task[Any], error: BaseException) -> None:
