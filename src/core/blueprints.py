@@ -43,11 +43,11 @@ class BlueprintSetupState:
         self.blueprint = blueprint
         self.options = options
         self.first_registration = first_registration
-        self.subdomain: str | None = options.get("subdomain", blueprint.subdomain)
-        self.url_prefix: str | None = options.get("url_prefix", blueprint.url_prefix)
+        self.subdomain: str | None = _given(options, "subdomain", blueprint.subdomain)
+        self.url_prefix: str | None = _given(options, "url_prefix", blueprint.url_prefix)
         self.name: str = options.get("name", blueprint.name)
         self.name_prefix: str = options.get("name_prefix", "")
-        self.url_defaults = {**blueprint.url_values_defaults, **options.get("url_defaults", {})}
+        self.url_defaults = {**blueprint.url_values_defaults, **(options.get("url_defaults") or {})}
 
     @property
     def full_name(self) -> str:
@@ -224,7 +224,8 @@ class Blueprint(Scaffold):
         for code, handlers in self.error_handler_spec.get(None, {}).items():
             app.error_handler_spec[name][code].update(handlers)
         for endpoint, func in self.view_functions.items():
-            app.view_functions[f"{name}.{endpoint}"] = func
+            app.view_functions[endpoint] = func  # for a rule of the app, as in Flask
+            app.view_functions.setdefault(f"{name}.{endpoint}", func)  # for one of this blueprint
 
     def _add_commands(self, app: Samovar, name: str) -> None:
         if self._cli is None or not self._cli.commands:
@@ -363,15 +364,21 @@ def _ignore(value: object) -> None:
     del value
 
 
+def _given(options: dict[str, Any], name: str, own: Any) -> Any:
+    """An option of the registration; the blueprint's own where it is left out or None."""
+    value = options.get(name)
+    return own if value is None else value
+
+
 def _joined(state: BlueprintSetupState, child: Blueprint, options: dict[str, Any]) -> dict[str, Any]:
     """The options of a blueprint inside another: prefixes, subdomains and names joined."""
     joined = dict(options)
-    prefix = options.get("url_prefix", child.url_prefix)
+    prefix = _given(options, "url_prefix", child.url_prefix)
     if state.url_prefix is not None:
         joined["url_prefix"] = (
             state.url_prefix if prefix is None else f"{state.url_prefix.rstrip('/')}/{prefix.lstrip('/')}"
         )
-    subdomain = options.get("subdomain", child.subdomain)
+    subdomain = _given(options, "subdomain", child.subdomain)
     if state.subdomain is not None:
         joined["subdomain"] = state.subdomain if subdomain is None else f"{subdomain}.{state.subdomain}"
     joined["name_prefix"] = state.full_name

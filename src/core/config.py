@@ -208,7 +208,7 @@ class Config(dict[str, Any]):
 
     def __init__(self, root_path: FilePath, defaults: Mapping[str, Any] | None = None) -> None:
         super().__init__(defaults or {})
-        self.root_path = Path(root_path)
+        self.root_path = os.fspath(root_path)
 
     def from_object(self, obj: object | str) -> None:
         """Take the upper-case attributes of *obj*, a module, class, instance or the dotted name of one."""
@@ -224,7 +224,7 @@ class Config(dict[str, Any]):
             filename: relative to the root path.
             silent: a missing file is False instead of an error.
         """
-        path = self.root_path / filename
+        path = Path(self.root_path, filename)
         module = types.ModuleType("config")
         module.__file__ = str(path)
         try:
@@ -268,7 +268,7 @@ class Config(dict[str, Any]):
             silent: a missing file is False instead of an error.
             text: open as text; ``tomllib`` wants False.
         """
-        path = self.root_path / filename
+        path = Path(self.root_path, filename)
         try:
             with path.open("r" if text else "rb") as file:
                 loaded = load(file)

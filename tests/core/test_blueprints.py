@@ -174,6 +174,23 @@ def test_the_state_of_a_registration_may_be_replaced(app: Samovar) -> None:
     assert added == [("/in", "outer.inner")]
 
 
+async def test_an_option_that_is_none_is_the_blueprint_s_own() -> None:
+    app = Samovar(__name__, static_folder=None)
+    blueprint = Blueprint("bp", __name__, url_prefix="/own", url_defaults={"tea": "assam"})
+    blueprint.add_url_rule("/", "index", lambda tea: tea)
+    app.register_blueprint(blueprint, url_prefix=None, subdomain=None, url_defaults=None)
+    assert await get(app, "/own/") == "assam"
+
+
+async def test_a_blueprint_may_have_the_view_of_an_endpoint(app: Samovar) -> None:
+    blueprint = Blueprint("bp", __name__, url_prefix="/bp")
+    blueprint.endpoint("tea")(lambda: request.endpoint or "")
+    blueprint.add_url_rule("/tea", "tea")
+    app.add_url_rule("/tea", "tea")
+    app.register_blueprint(blueprint)
+    assert (await get(app, "/tea"), await get(app, "/bp/tea")) == ("tea", "bp.tea")
+
+
 async def test_subdomains_of_nested_blueprints_are_joined() -> None:
     app = Samovar(__name__, subdomain_matching=True, static_folder=None)
     app.config["SERVER_NAME"] = "example.com"

@@ -153,7 +153,7 @@ def test_an_app_s_config_may_be_of_another_class_with_other_defaults(tmp_path: P
             return super().make_config(instance_relative)
 
     app = App(__name__, instance_path=tmp_path, instance_relative_config=True, root_path="/")
-    assert type(app.config) is Mine and app.config.root_path == tmp_path and App.asked == [True]
+    assert type(app.config) is Mine and app.config.root_path == str(tmp_path) and App.asked == [True]
     assert app.config["TEA"] == "assam" and app.config["DEBUG"] is False  # the environment says so
 
 
