@@ -128,8 +128,40 @@ def test_bytes_are_read_in_any_unicode(app: Samovar, data: bytes) -> None:
     assert app.json.loads(data) == "ü"
 
 
-def test_nan_is_read_as_flask_reads_it(app: Samovar) -> None:
-    assert app.json.loads(b"[NaN]")[0] != app.json.loads(b"[NaN]")[0]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[NaN]",
+        "-Infinity",
+        "[1e999]",
+        "1" * 400 + ".0",
+        r'"\ud800"',
+        r'{"a": ["\uD83D-\uDE00"]}',
+        r'{"\udfff":1}',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "str"])
+def test_what_could_not_be_sent_back_is_not_read(app: Samovar, text: str, encoding: str) -> None:
+    with pytest.raises(ValueError):
+        app.json.loads(text if encoding == "str" else text.encode(encoding))
+
+
+def test_allowing_nan_reads_as_flask_does(app: Samovar) -> None:
+    assert isinstance(app.json, DefaultJSONProvider)
+    app.json.allow_nan = True
+    assert str(app.json.loads(b'[NaN, 1e999, "\\ud800"]')) == r"[nan, inf, '\ud800']"
+    app.json.allow_nan = False
+    assert str(app.json.loads("NaN", parse_constant=float)) == "nan"
+
+
+def test_surrogate_pairs_and_long_numbers_are_read(app: Samovar) -> None:
+    assert app.json.loads(rb'["\ud83d\ude00", "\u0041", "\\ud800", 1e308, 1.5]') == [
+        "😀",
+        "A",
+        r"\ud800",
+        1e308,
+        1.5,
+    ]
 
 
 def test_the_fallback_without_the_c_encoder(app: Samovar, monkeypatch: pytest.MonkeyPatch) -> None:

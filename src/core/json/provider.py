@@ -1,8 +1,9 @@
 """How an app writes and reads JSON.
 
 Departures from a plain ``json.dumps``: one encoder is built and kept, which halves the cost of a call, and it notices
-circular references not by a table but by the interpreter's depth limit. Unlike Flask's, it refuses to write NaN and
-Infinity, which are no JSON (RFC 8259, 6) and which no browser reads; they are read where a client sends them.
+circular references not by a table but by the interpreter's depth limit. Unlike Flask's, it refuses NaN and Infinity,
+which are no JSON (RFC 8259, 6), numbers too large for a float, and text that no UTF-8 can carry (half a surrogate pair,
+RFC 8259, 8.2), read or written: what a client sends can then always be stored, sent back and published.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import decimal
 import inspect
 import json
 import json.encoder
+import re
 import uuid
 from collections.abc import Callable
 from datetime import date
-from typing import IO, TYPE_CHECKING, Any
+from math import isinf
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ..config import is_on
 from ..datastructures import http_date
@@ -65,7 +68,29 @@ class JSONProvider:
         return response
 
 
-_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # not in its stub
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return value
+
+
+_STRICT: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(**_STRICT).scan_once  # type: ignore[attr-defined]  # not in its stub
+
+
+def _check_text(value: Any) -> None:
+    """Refuse a value with half a surrogate pair in its text; for what was escaped in the first place.
+
+    Raises:
+        ValueError: there is one.
+    """
+    json.dumps(value, ensure_ascii=False).encode()
 
 
 def default(obj: Any) -> Any:
@@ -91,7 +116,7 @@ def default(obj: Any) -> Any:
 class DefaultJSONProvider(JSONProvider):
     """The standard library's JSON, with Flask's options as attributes.
 
-    ``default`` is called with what JSON does not know, ``allow_nan`` writes NaN and Infinity all the same,
+    ``default`` is called with what JSON does not know, ``allow_nan`` reads and writes NaN and Infinity all the same,
     ``ensure_ascii`` escapes what is not ASCII, ``sort_keys`` writes keys in order, ``compact`` leaves out blanks (None:
     unless in debug mode), ``mimetype`` is the responses'.
     """
@@ -121,19 +146,31 @@ class DefaultJSONProvider(JSONProvider):
         return json.dumps(obj, **kwargs)
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
-        """What JSON text or bytes say; keywords are those of ``json.loads``."""
+        """What JSON text or bytes say; keywords are those of ``json.loads``.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        if self.allow_nan:
+            return json.loads(s, **kwargs)
         if type(s) is bytes and not kwargs:
             try:
                 text = s.decode()
                 value, end = _scan(text, 0)
-                if end == len(text):
+                if end == len(text) and "\\u" not in text:
                     return value
             except (
                 ValueError,
                 StopIteration,
             ):  # blanks around it, UTF-16 or UTF-32, or no JSON: json.loads tells
                 pass
-        return json.loads(s, **kwargs)
+        if kwargs:
+            return json.loads(s, **{**_STRICT, **kwargs})
+        text = s if isinstance(s, str) else s.decode(json.detect_encoding(s))
+        value = json.loads(text, **_STRICT)
+        if _SURROGATE.search(text):
+            _check_text(value)
+        return value
 
     def encode(self, obj: Any) -> str:
         """*obj* as compact JSON text, by the kept encoder: what responses are made of."""
