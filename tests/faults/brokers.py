@@ -136,18 +136,67 @@ class VolatileRedis(Redis):
 
     durable: ClassVar[bool] = False
 
+    replicas = 0
+    replica: RedisServer | None = None
+
     def snapshot(self) -> None:
         """Keep a snapshot of what is in it now."""
         self.server.call("SAVE")
-        (self.folder / "dump.rdb").rename(self.folder / "old.rdb")
+        self._dump.rename(self._dump.with_name("old.rdb"))
 
     def restore(self) -> None:
         """Put the snapshot where the next start finds it, for that start alone."""
-        shutil.copy(self.folder / "old.rdb", self.folder / "dump.rdb")
+        shutil.copy(self._dump.with_name("old.rdb"), self._dump)
 
     def start(self) -> None:
         super().start()
-        (self.folder / "dump.rdb").unlink(missing_ok=True)
+        self._dump.unlink(missing_ok=True)
+
+    @property
+    def _dump(self) -> Path:
+        return self.server.folder / "dump.rdb"
+
+    def add_replica(self) -> None:
+        """Start a replica."""
+        self.server.set("repl-diskless-sync-delay", 0)
+        self.replicas += 1
+        options = {
+            **self.server.options,
+            "masterauth": PASSWORD,
+            "replicaof": f"127.0.0.1 {self.server.port}",
+        }
+        self.replica = RedisServer(
+            self.server.found, self.folder / f"replica{self.replicas}", options=options
+        )
+        self.replica.start()
+
+    @property
+    def replicated(self) -> bool:
+        """The replica has what the primary had when it came."""
+        return self.replica is not None and self.replica.info("master_link_status") == "up"
+
+    def leave_behind(self) -> None:
+        """What is published from now on does not reach the replica."""
+        assert self.replica is not None
+        self.replica.call("REPLICAOF", "127.0.0.1", 1)
+
+    def fail_over(self) -> None:
+        """SIGKILL to the primary; the replica is promoted, and takes over its address."""
+        old, new = self.server, self.replica
+        assert new is not None
+        old.kill()
+        new.call("REPLICAOF", "NO", "ONE")
+        new.set("port", old.port)
+        old.port, new.port = new.port, old.port
+        del new.options["replicaof"]
+        self.server, self.replica = new, None
+        self._dump.unlink(missing_ok=True)
+        old.close()
+
+    def close(self) -> None:
+        if self.replica is not None:
+            self.replica.close()
+        super().close()
 
 
 class Valkey(Redis):

@@ -24,6 +24,9 @@ from .plan import DEEP
 
 Act: TypeAlias = Callable[[Arena], Awaitable[None]]
 B = TypeVar("B", bound=Broker)
+REPLICA_GAPS = (
+    3  # the first replica begins a new term; until all workers know, theirs and that of others take turns
+)
 CUT = "output buffer limits"  # what a server's log says when it cuts a client for them
 
 
@@ -98,6 +101,19 @@ async def rollback(arena: Arena) -> None:
         broker.kill()
         broker.restore()
         broker.start()
+
+
+async def failover(arena: Arena) -> None:
+    """The primary gets a replica, which falls a little behind; SIGKILL, and the replica takes over its address."""
+    broker = broker_of(arena, VolatileRedis)
+    async with arena.fault("replica"):
+        broker.add_replica()
+        await until(lambda: broker.replicated, "the replica to have everything")
+    await pause(arena, 0.1, 0.4)
+    broker.leave_behind()
+    await pause(arena, 0.1, 0.6)
+    async with arena.fault("failover"):
+        broker.fail_over()
 
 
 async def script_flush(arena: Arena) -> None:
@@ -418,7 +434,15 @@ def faults_for(broker: Broker) -> dict[str, Act]:
         case Local():
             return {**BROKER, **NETWORK, **WORKERS, "clear": clear}
         case VolatileRedis():
-            return {**BROKER, **NETWORK, **WORKERS, **REDIS, **LOSSY, "rollback": rollback}
+            return {
+                **BROKER,
+                **NETWORK,
+                **WORKERS,
+                **REDIS,
+                **LOSSY,
+                "rollback": rollback,
+                "failover": failover,
+            }
         case SmallRabbitMQ():
             return {**NETWORK, **WORKERS, "stream truncated": stream_truncated}
         case RabbitMQ():
@@ -436,14 +460,18 @@ def promise_for(arena: Arena) -> Promise:
     """What must hold in a run, whatever of :func:`all_faults_for` was done."""
     lost = {*LOSSY, *STREAM_LOST}
     if not arena.broker.durable:
-        lost |= {"worker kill"} if isinstance(arena.broker, Memory) else {"kill", "restart", "rollback"}
+        lost |= (
+            {"worker kill"}
+            if isinstance(arena.broker, Memory)
+            else {"kill", "restart", "rollback", "failover"}
+        )
     must = lost - {"evict", "clear"}  # those hit some channels only
     plan = arena.plan
     any_number = {
         "stream truncated": None
     }  # it leaves less than channels keep, and than ids are remembered for
     return Promise(
-        gaps={**dict.fromkeys(lost, 1), **any_number},
+        gaps={**dict.fromkeys(lost, 1), **any_number, "replica": REPLICA_GAPS},
         must=frozenset(must),
         shallow=plan.shallow,
         lease=plan.lease if plan.lounges else 0.0,

@@ -11,7 +11,7 @@ from .journal import Answered, Counted, Entry, Fault, Felt, Got, Told, Tried
 from .plan import DEEP, LOSSY
 
 HALF_OPEN = frozenset({"half open", "half open down", "half open up"})
-OUTAGES = frozenset({"kill", "restart", "freeze", "cut all", "cut one", "rollback", "password"})
+OUTAGES = frozenset({"kill", "restart", "freeze", "cut all", "cut one", "rollback", "failover", "password"})
 
 
 @dataclass
