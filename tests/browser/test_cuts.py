@@ -45,8 +45,11 @@ async def test_a_cut_loses_and_doubles_nothing(
     proxy = await tcp_proxy(dashboard.port)
     view = await open_view(f"http://127.0.0.1:{proxy.port}{door.path}")
     await view.says(door.line, "live")
+    assert await view.page.inner_text(f"[data-line={door.line}] [data-door]") == door.name
     await view.has_points(2)
-    for _ in range(3):
+    for _ in range(
+        3
+    ):  # a slow machine may come back by the next door: two tries without a word are one too many
         before = await post(dashboard, 3)
         await view.has_received("feed", before[-1])
         during = await cut(proxy, dashboard)
@@ -54,11 +57,8 @@ async def test_a_cut_loses_and_doubles_nothing(
         after = await post(dashboard, 3)
         for id in (*during, *after):
             await view.has_received("feed", id)
-    assert await view.page.inner_text(f"[data-line={door.line}] [data-door]") == door.name
     for channel in door.channels:
         await nothing_lost_or_doubled(view, dashboard, channel)
-    counts = await caught_up(view, door)
-    assert counts >= 1, "something was published while the line was cut"
 
 
 async def cut(proxy: Proxy, server: AppServer) -> list[str]:
@@ -91,15 +91,6 @@ async def nothing_lost_or_doubled(view: View, server: AppServer, channel: str) -
     assert len(received) >= 3
 
 
-async def caught_up(view: View, door: Door) -> int:
-    """How many messages the last resume of the line has caught up, as the client counts them."""
-    script = """channels => window.dashboard.lines.flatMap(line => [...line.subscriptions.values()])
-        .filter(({ channel }) => channels.includes(channel))
-        .reduce((sum, { status }) => sum + status.caughtUp, 0)"""
-    count: int = await view.page.evaluate(script, list(door.channels))
-    return count
-
-
 async def test_a_cut_in_the_middle_of_a_burst_loses_nothing(
     dashboard: AppServer, open_view: Opener, tcp_proxy: Callable[[int], Awaitable[Proxy]]
 ) -> None:
@@ -125,17 +116,17 @@ async def cut_and_return(proxy: Proxy) -> None:
     await until(lambda: proxy.accepted > accepted, "somebody back after the cut")
 
 
-IMPATIENT = """() => {
+HEAR = """() => {
   window.said = [];  // whatever a chip says, however briefly
   for (const chip of document.querySelectorAll("[data-line]")) {
     const hear = (records) => records.forEach(({ addedNodes }) => addedNodes.forEach((node) =>
       window.said.push(`${chip.dataset.line}: ${node.textContent}`)));
     new MutationObserver(hear).observe(chip.querySelector("[data-says]"), { childList: true });
   }
-  const [charts, feed] = window.dashboard.lines;
-  Object.assign(charts.env, { silence: 2 });
-  Object.assign(feed.env, { ping: 0.5, pong: 1.5 });
 }"""
+
+IMPATIENT_CHARTS = "() => { window.dashboard.lines[0].env.silence = 2; }"
+IMPATIENT_FEED = "() => { Object.assign(window.dashboard.lines[1].env, { ping: 0.5, pong: 1.5 }); }"
 
 PATIENT = """() => {
   const [charts, feed] = window.dashboard.lines;
@@ -157,10 +148,12 @@ async def test_a_line_that_hangs_half_open_is_noticed_and_opened_anew(
 ) -> None:
     proxy = await tcp_proxy(dashboard.port)
     view = await open_view(f"http://127.0.0.1:{proxy.port}/")
-    await view.page.evaluate(IMPATIENT)
+    await view.page.evaluate(HEAR)
+    await view.page.evaluate(IMPATIENT_CHARTS)
+    await view.has_points(len(await view.received("machine")) + 2)  # the limit holds from the next one on
+    await view.page.evaluate(IMPATIENT_FEED)
     (first,) = await post(dashboard, 1)
     await view.has_received("feed", first)
-    await view.has_points(len(await view.received("machine")) + 2)  # the limit holds from the next one on
     proxy.stall()
     await said(view, "charts", "cut off: nothing heard for 2 s")
     await said(view, "feed", "cut off: no answer to a ping in 1.5 s")

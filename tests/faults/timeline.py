@@ -11,6 +11,7 @@ from .journal import Answered, Closed, Counted, Entry, Fault, Felt, Got, Head, O
 SHOWN = 5  # breaches told in full
 AROUND = 6  # events of the subscriber before and after it
 BEFORE = 3  # faults before it
+AFTER = 1  # and after it, where a message was lost: it was there before the fault that took it
 
 
 def explain(report: Report, entries: Sequence[Entry], seed: int) -> str:
@@ -37,6 +38,8 @@ def _first_of_each(violations: Iterable[Violation]) -> Iterable[Violation]:
 def _timeline(violation: Violation, entries: Sequence[Entry], start: float) -> Iterable[str]:
     faults = sorted(entry for entry in entries if isinstance(entry, Fault))
     led = [fault for fault in faults if fault.t <= violation.t][-BEFORE:]
+    if violation.kind == "silent loss":
+        led += [fault for fault in faults if fault.t > violation.t][:AFTER]
     own = [entry for entry in entries if _concerns(entry, violation)]
     at = next((i for i, entry in enumerate(own) if _is_at(entry, violation)), len(own))
     shown: list[Entry] = [*own[max(0, at - AROUND) : at + AROUND], *led, *_fate(violation, entries)]
