@@ -9,8 +9,8 @@ own way::
 wall clock in milliseconds. *rest* is the envelope of a message. The head is all a reader looks at to skip an entry.
 
 Kinds: a message; a mark, by which its writer learns that its reader has come so far, and which repeats the epoch; a
-beginning, which proposes or (with a higher number) begins an epoch; the clearing of a channel; and who came to a
-channel, and left it.
+beginning, which proposes or (with a higher number) begins an epoch; the clearing of a channel; a summary of what is
+known of all channels; and who came to a channel, and left it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...broadcast.backend import Retention
 
 MAGIC = b"SV"
 VERSION = 1
-MESSAGE, MARK, BEGIN, CLEAR, TOUCH, LEAVE = range(6)
+MESSAGE, MARK, BEGIN, CLEAR, SUMMARY, TOUCH, LEAVE = range(7)
 HAS_RETENTION, HAS_NUMBER, HAS_DEDUPE = 1, 2, 4
 DEDUPE = 300_000  # milliseconds; what an entry without the field means, and the most there is
 
@@ -61,8 +61,9 @@ def write(
     retention: Retention | None = None,
     number: int | None = None,
     dedupe: int = DEDUPE,
+    ts: int | None = None,
 ) -> bytes:
-    """The bytes of an entry; *dedupe* in milliseconds, 0: its id is not remembered.
+    """The bytes of an entry; *dedupe* in milliseconds, 0: its id is not remembered; *ts* None: now.
 
     Raises:
         TooLong: the channel or the id has more than 255 bytes.
@@ -81,8 +82,9 @@ def write(
     if dedupe < DEDUPE:
         flags |= HAS_DEDUPE
         more += DEDUPED.pack(dedupe)
-    now = time.time_ns() // 1_000_000
-    head = HEAD.pack(MAGIC, VERSION, kind, origin, now, flags, len(channel), len(id))
+    if ts is None:
+        ts = time.time_ns() // 1_000_000
+    head = HEAD.pack(MAGIC, VERSION, kind, origin, ts, flags, len(channel), len(id))
     return b"".join((head, channel, id, more, rest))
 
 

@@ -34,7 +34,7 @@ from ...broadcast.retry import Signal, delays
 from ...errors import BackendUnavailable
 from ..memory import new_epoch
 from .attendance import Attendance
-from .entry import BEGIN, DEDUPE, MARK, MESSAGE, LaterVersion, origin_of, write
+from .entry import BEGIN, DEDUPE, MARK, MESSAGE, SUMMARY, LaterVersion, origin_of, write
 from .link import Lost
 from .log import NO_EPOCH, Log
 from .options import Options
@@ -54,6 +54,8 @@ CONTEST = 0.5  # seconds in which who knows the epoch of a stream answers who do
 READ_LATE = (
     2.0  # seconds after which a confirmed record that was not read yet is accepted without its position
 )
+GROWN = 1 << 20  # bytes by which the log grows between two summaries, at least
+SUMMING = 5.0  # seconds in which another worker may write the summary that is due
 MAX_TOLD = 20  # causes that are logged in one trouble
 MAX_WAITING = 100_000  # entries of ours that were not read yet
 
@@ -119,6 +121,7 @@ class Keeper:
         self._attempt = Signal()
         self._told: set[str] = set()
         self._lag: float | None = None
+        self._summary_at = 0.0
         self._witness: Witness | None = None
         self._witnessed = False
         self._wanted: set[str] = set()
@@ -323,6 +326,7 @@ class Keeper:
         loop = asyncio.get_running_loop()
         next_probe = loop.time()
         sent = 0.0
+        self._summary_at = 0.0
         probe: asyncio.Future[Any] | None = None
         while True:
             now = loop.time()
@@ -333,9 +337,26 @@ class Keeper:
                 session.tail.abort("what is published does not arrive: the probe did not come back")
             elif probe is None and now >= next_probe and session.out.barred is None:
                 next_probe = now + self.options.probe * random.uniform(0.8, 1.2)
-                probe, sent = self._mark(session, self._log), now
+                with suppress(BackendUnavailable):  # too much is on its way; that arrives or not, as a probe would
+                    probe, sent = self._mark(session, self._log), now
+            self._sum_up(session, now)
             due = next_probe if probe is None else sent + 2 * self.options.heartbeat
             await self._wait(session, max(0.01, due - now), probe)
+
+    def _sum_up(self, session: Session, now: float) -> None:
+        """Write a summary of the log, if it is time for one, and nobody else does within some seconds."""
+        read, when = self.log.summed
+        grown, age = self.log.read - read, time.monotonic() - when
+        due = grown >= self.options.size // 4 or (grown >= GROWN and age >= self.options.age / 4)
+        if not due or session.out.barred is not None:
+            self._summary_at = 0.0
+        elif not self._summary_at:
+            self._summary_at = now + random.uniform(0, SUMMING)
+        elif now >= self._summary_at:
+            self._summary_at = 0.0
+            with suppress(BackendUnavailable):  # too much is on its way; there will be another one
+                for rest in self.log.summary():
+                    self.send(session, SUMMARY, rest=rest)
 
     def _probed(self, probe: asyncio.Future[Any], took: float) -> None:
         if probe.cancelled() or probe.exception() is not None or self.barred:

@@ -13,8 +13,9 @@ All workers read the same entries in the same order and decide alike, so they ag
   that it is known when its beginning was dropped from the stream long ago.
 
 Offsets are the stream's, so those of a channel have holes; ``prev`` tells what each record follows. Where the stream
-has lost its beginning, a reader takes as given only what lies behind the :attr:`Log.floor`: it lies so far behind the
-first entry that the ids of what is missing cannot matter any more. Older positions are not vouched for: a Gap.
+has lost its beginning, a reader gives out as history only what lies so far behind the first entry that the ids of what
+is missing cannot matter any more. Older positions are not vouched for: a Gap. Where the channels stand on which nothing
+came for so long, a summary says (see :mod:`.summary`).
 
 Entries may be missing: readers that are slower than what the stream keeps are moved forward by the broker, without a
 word. A hole of one offset is where a segment of the stream begins, and is none of ours; a longer one makes us forget
@@ -26,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple, Protocol
 
-from ...broadcast.backend import Accepted, Page, Record
+from ...broadcast.backend import DEFAULT_RETENTION, Accepted, Page, Record
 from ...broadcast.message import Position
 from .entry import (
     BEGIN,
@@ -37,11 +38,13 @@ from .entry import (
     MARK,
     MESSAGE,
     NAMES,
+    SUMMARY,
     VERSION,
     LaterVersion,
     read_more,
 )
 from .ring import Ring
+from .summary import Gathering, Known, Part, read_part, write_summary
 
 MAX_IDS = 100_000  # entries for which an id is remembered
 MAX_CHANNELS = 100_000
@@ -109,8 +112,14 @@ class Log:
         """The offsets read, -1: none yet."""
         self.last_body: bytes | None = None
         self.floor = 0
+        """Where channels stand of which nothing is known: whatever came after it was read."""
+        self.whole = False
+        """A channel of which nothing is known was never used in this epoch."""
         self.read = 0
         """Bytes read."""
+        self.summed = (0, clock())
+        """Bytes read before the newest summary, and when it came."""
+        self._gathering = Gathering()
         self._follower = follower
         self._clock = clock
         self._wall = wall
@@ -143,7 +152,7 @@ class Log:
         magic, version, kind, origin, ts, flags, name_size, id_size = HEAD.unpack_from(body)
         if magic != MAGIC:
             return self._follower.stranger(offset)
-        if version != VERSION or kind > CLEAR:
+        if version != VERSION or kind > SUMMARY:
             raise LaterVersion(version, kind, offset)
         self.read += len(body)
         if self._warming:
@@ -159,6 +168,7 @@ class Log:
         """The first entry that is left: what lay before it is not known."""
         self.first = offset
         self._warming = offset > 0
+        self.whole = offset == 0
         self.floor = offset - 1 if offset else 0
         self._ids_since = (offset, 0, self._clock())
         if body is not None and body[:2] == MAGIC and len(body) >= HEAD.size:
@@ -169,18 +179,16 @@ class Log:
         far = offset - self.first >= MAX_IDS or self.read >= self._window
         if far or ts - self._warm_from >= DEDUPE:
             self._warming = False
-            self._raise_floor(offset)
-
-    def _raise_floor(self, offset: int) -> None:
-        """Vouch for nothing up to *offset*."""
-        self.floor = offset
-        for ring in self._rings.values():
-            self._kept -= ring.clear(ring.begin)
-            ring.head = ring.floor = offset
+            for ring in self._rings.values():
+                self._kept -= ring.forget()
 
     def _hole(self, offset: int) -> None:
         """The broker moved us forward: what we have no longer follows."""
-        self._raise_floor(offset - 1)
+        self.floor = offset - 1
+        self.whole = False
+        for ring in self._rings.values():
+            ring.head = self.floor
+            self._kept -= ring.forget()
         self._follower.begun(None)
 
     def caught_up(self) -> None:
@@ -257,7 +265,7 @@ class Log:
         if kind in (MARK, BEGIN):
             epoch = body[named : named + id_size].decode(errors="replace")
             number = read_more(body, named + id_size, flags).number
-            self._name_epoch(kind, epoch, number or 0)
+            self._name_epoch(kind, offset, epoch, number or 0)
         elif kind == CLEAR:
             ring = self._rings.get(key)
             if ring is None:
@@ -268,36 +276,79 @@ class Log:
             if self.live and ring.name in self.wanted:
                 self._follower.begun([ring.name])
             return
+        elif kind == SUMMARY:
+            self._summary(origin, read_part(body[named + id_size :]))
         if own:
             self._follower.own(origin, Accepted(Position(self.epoch, offset)))
 
-    def _name_epoch(self, kind: int, epoch: str, term: int) -> None:
+    def _summary(self, origin: int, part: Part) -> None:
+        """While the log is read up: learn where the channels stand of which nothing came."""
+        self.summed = (self.read, self._clock())
+        summary = self._gathering.add(origin >> 32, part)
+        if summary is None or self.live or self.whole or summary.at < self.first - 1:
+            return
+        for known in summary.channels:
+            self._learn(known, summary.at)
+        if summary.whole and len(self._rings) < MAX_CHANNELS:
+            for ring in self._rings.values():
+                if ring.head == self.floor and not ring.begin:
+                    ring.head = ring.floor = 0
+            self.floor, self.whole = 0, True
+
+    def _learn(self, known: Known, at: int) -> None:
+        """A summary of what lay before the entry *at* knows this of a channel."""
+        key = known.name.encode()
+        ring = self._rings.get(key)
+        if ring is None:
+            ring = self._make(key)
+        if ring.retention is DEFAULT_RETENTION:
+            ring.retention = known.retention
+        if ring.begin > at:
+            return
+        if ring.head == self.floor and not ring.begin:  # nothing of it was read
+            ring.head = ring.floor = known.head
+        ring.begin = ring.begin or known.begin
+        if ring.version is None:
+            ring.version = known.version
+
+    def summary(self) -> list[bytes]:
+        """What is known of all channels, those that are wanted first, as entries have it."""
+        rings = sorted(self._rings.values(), key=lambda ring: ring.name not in self.wanted)
+        return list(write_summary(rings, at=self.last, whole=self.whole))
+
+    def _name_epoch(self, kind: int, offset: int, epoch: str, term: int) -> None:
         """A mark or a beginning says which epoch it is; see the module."""
         if not epoch:
             return
-        unknown = self.epoch == NO_EPOCH
         if epoch == self.epoch:
             self.marked = self.marked or kind == MARK
-        elif unknown or term > self.term:
-            self._adopt(epoch, term, anew=kind == BEGIN or not unknown)
-            self.marked = kind == MARK
-        elif kind == BEGIN:
-            self.contested = True
-        elif term == self.term and (not self.marked or epoch < self.epoch):
-            self._adopt(epoch, term, anew=True)
-            self.marked = True
+        elif self._overrides(kind, epoch, term):
+            self._adopt(kind, offset, epoch, term)
         elif term == self.term:
             self.contested = True
 
-    def _adopt(self, epoch: str, term: int, *, anew: bool) -> None:
+    def _overrides(self, kind: int, epoch: str, term: int) -> bool:
+        """Whether another epoch than ours counts; all who read both come to the same answer, in whatever order."""
+        if self.epoch == NO_EPOCH or term != self.term:
+            return self.epoch == NO_EPOCH or term > self.term
+        return kind == MARK and (not self.marked or epoch < self.epoch)
+
+    def _adopt(self, kind: int, offset: int, epoch: str, term: int) -> None:
+        """The epoch is another than was thought. What was read before is none of it where it begins here, and cannot
+        be vouched for where a mark names another than we had."""
+        known = self.epoch != NO_EPOCH
         self.epoch, self.term = epoch, term
-        if anew:
-            self._rings.clear()
-            self._ids.clear()
-            self._old_ids.clear()
-            self._kept = self.floor = 0
-            self._warming = False
-            self._follower.begun(None)
+        self.marked = kind == MARK
+        if kind == MARK and not known:
+            return
+        self._rings.clear()
+        self._ids.clear()
+        self._old_ids.clear()
+        self._kept = 0
+        self._warming = False
+        self.whole = kind == BEGIN
+        self.floor = 0 if self.whole else offset
+        self._follower.begun(None)
 
     # --- bounds -----------------------------------------------------------------------------------------------------
 
@@ -317,6 +368,7 @@ class Log:
             if not spare or step == EVICTION_STEPS:
                 self._kept -= ring.size
                 self.floor = max(self.floor, ring.head)
+                self.whole = False
                 return
             self._rings[key] = ring
 

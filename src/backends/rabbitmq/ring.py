@@ -74,14 +74,19 @@ class Ring:
         self.floor, _, envelope = kept.popleft()
         self.size -= len(envelope)
 
-    def clear(self, begin: int) -> int:
-        """Forget records and version, and begin anew at *begin*; returns the bytes that went."""
+    def forget(self) -> int:
+        """Drop all that is kept, and vouch for nothing before the head; returns the bytes that went."""
         gone, self.size = self.size, 0
         self._kept = None
+        self.floor = self.head
+        return gone
+
+    def clear(self, begin: int) -> int:
+        """Forget records and version, and begin anew at *begin*; returns the bytes that went."""
         self.version = None
         self.begin = begin
-        self.head = self.floor = 0
-        return gone
+        self.head = 0
+        return self.forget()
 
     def page(self, epoch: str, *, since: Position | None, limit: int, reverse: bool) -> Page:
         """Read kept records, as ``Backend.history``; *epoch* is the channel's."""
