@@ -28,6 +28,7 @@ from ..broadcast.presence import Roster
 from ..errors import ConfigError
 
 TIDIED_AT_ONCE = 2  # channels that one publish looks at for what is out of time
+MAX_IDS = 1_000_000  # remembered ids of all channels together, about 300 bytes each
 MAX_EVICTION_STEPS = 16  # how many channels in use one new channel passes over in search of an idle one
 
 
@@ -60,6 +61,8 @@ class Broker:
         self.receivers: dict[str, dict[Receiver, None]] = {}
         self.rosters: dict[str, Roster] = {}
         self._streams: OrderedDict[str, Stream] = OrderedDict()
+        self._ids = 0
+        self._with_ids: OrderedDict[str, None] = OrderedDict()  # channels that remember any
         self._holding: OrderedDict[str, float] = OrderedDict()  # when something in a channel is out of time
 
     def __len__(self) -> int:
@@ -74,6 +77,8 @@ class Broker:
         if found is not None and (now - found.used < self.options.meta or channel in self.receivers):
             self._streams.move_to_end(channel)
             return found
+        if found is not None:
+            self._forget(channel)
         self._evict(now)
         made = self._streams[channel] = Stream(channel, new_epoch(), now=now)
         self._streams.move_to_end(channel)
@@ -91,8 +96,12 @@ class Broker:
             if channel in self.receivers:
                 self._streams.move_to_end(channel)
             else:
-                del self._streams[channel]
-                self._holding.pop(channel, None)
+                self._forget(channel)
+
+    def _forget(self, channel: str) -> None:
+        """Forget the channel and what it holds."""
+        self._count_ids(channel, -self._streams.pop(channel).ids)
+        self._holding.pop(channel, None)
 
     # --- the operations of the contract, none of which waits --------------------------------------------------------
 
@@ -109,6 +118,7 @@ class Broker:
         """Store the record and hand it to every receiver that has the channel attached, before returning."""
         now = self.clock()
         stream = self._stream(channel, now)
+        ids = stream.ids
         accepted, record = stream.append(
             envelope,
             id=id,
@@ -117,6 +127,10 @@ class Broker:
             version=version,
             dedupe_seconds=dedupe_seconds,
         )
+        if ids != stream.ids:
+            self._count_ids(channel, stream.ids - ids)
+            if self._ids > MAX_IDS:
+                self._forget_an_id(stream)
         self._tidy(channel, now, now + min(stream.retention.seconds, dedupe_seconds or math.inf))
         if record is not None and (receivers := self.receivers.get(channel)):
             for receiver in tuple(receivers):
@@ -135,10 +149,34 @@ class Broker:
             return
         for _ in range(TIDIED_AT_ONCE):
             name, due = holding.popitem(last=False)
-            if due > now:
-                holding[name] = due
-            elif (stream := self._streams.get(name)) is not None and (end := stream.expire(now)) is not None:
-                holding[name] = end
+            if due <= now:
+                stream = self._streams[name]
+                ids = stream.ids
+                end = stream.expire(now)
+                self._count_ids(name, stream.ids - ids)
+                if end is None:
+                    continue
+                due = end
+            holding[name] = due
+
+    def _count_ids(self, channel: str, change: int) -> None:
+        """*channel* remembers so many ids more, or fewer."""
+        self._ids += change
+        stream = self._streams.get(channel)
+        if stream is not None and stream.ids:
+            self._with_ids.setdefault(channel)
+        else:
+            self._with_ids.pop(channel, None)
+
+    def _forget_an_id(self, stream: Stream) -> None:
+        """The stream's own oldest goes before its time, or, where it has only a new one, that of others in turn."""
+        channel = stream.channel
+        if stream.ids == 1:
+            self._with_ids.move_to_end(channel)
+            channel = next(iter(self._with_ids))
+            self._with_ids.move_to_end(channel)
+        self._streams[channel].forget_oldest_id()
+        self._count_ids(channel, -1)
 
     def attach(self, receiver: Receiver, channels: Collection[str]) -> None:
         """From now on *receiver* gets the records of these channels, which it is told."""
@@ -164,7 +202,9 @@ class Broker:
 
     def clear(self, channel: str) -> Position:
         """Begin a new epoch and let the receivers look."""
-        head = self.stream(channel).clear(new_epoch())
+        stream = self.stream(channel)
+        ids, head = stream.ids, stream.clear(new_epoch())
+        self._count_ids(channel, -ids)
         for receiver in tuple(self.receivers.get(channel, ())):
             receiver.attached([channel])
         return head

@@ -28,6 +28,9 @@ from .retry import Signal, delays
 T = TypeVar("T")
 SYNC_AT_ONCE = 64  # reads of history in flight
 SLICE = 500  # channels looked at in one go: more would keep everybody else waiting
+REFUSED_AGAIN = (
+    10.0  # seconds, with jitter, until channels that the broker did not take back are asked for again
+)
 CHECK_EVERY = 10.0  # seconds, with jitter, between two comparisons of quiet channels with the broker's heads
 
 logger = logging.getLogger("samovar.channels")
@@ -79,6 +82,8 @@ class Channels:
         self._looks: asyncio.Task[None] | None = None
         self._timers: set[asyncio.TimerHandle] = set()
         self._to_check: list[Channel] = []
+        self._refused: set[str] = set()
+        self._asking_again: asyncio.TimerHandle | None = None
         self._tidy_at = 64
         self._scope = Scope("samovar.hub")
         self._open = True
@@ -164,6 +169,7 @@ class Channels:
         """Forget the channel and detach it soon."""
         if self.table.get(channel.name) is channel:
             del self.table[channel.name]
+            self._refused.discard(channel.name)
             self._tie(channel.name)
 
     # --- to the backend ---------------------------------------------------------------------------------------------
@@ -185,6 +191,7 @@ class Channels:
             try:
                 if drop:
                     await self.backend.detach(drop)
+                    self._ask_again()  # there may be room now
                 if add:
                     await self.backend.attach(add)
             except BackendUnavailable as error:
@@ -220,7 +227,9 @@ class Channels:
 
     def attached(self, channels: Iterable[str]) -> None:
         """See :class:`Receiver`."""
-        for name in tuple(channels):
+        names = tuple(channels)
+        self._refused.difference_update(names)
+        for name in names:
             if (channel := self.table.get(name)) is not None:
                 channel.attached()
 
@@ -232,12 +241,27 @@ class Channels:
                 channel.detached()
 
     def refused(self, channels: Iterable[str], why: str) -> None:
-        """See :class:`Receiver`. One that flowed before keeps its place: the next connection tries again."""
+        """See :class:`Receiver`. One that flowed before keeps its followers, and is asked for again."""
         names = list(channels)
-        logger.warning("not attached: %s%s: %s", ", ".join(names[:3]), ", …" if names[3:] else "", why)
+        if news := [name for name in names if name not in self._refused]:
+            logger.warning("not attached: %s%s: %s", ", ".join(news[:3]), ", …" if news[3:] else "", why)
         for name in names:
-            if (channel := self.table.get(name)) is not None and channel.state is ChannelState.JOINING:
+            if (channel := self.table.get(name)) is None:
+                continue
+            if channel.state is ChannelState.JOINING:
                 channel.refuse(why)
+            else:
+                self._refused.add(name)
+        if self._refused and self._asking_again is None and self._open:
+            self._asking_again = self.later(REFUSED_AGAIN * random.uniform(0.8, 1.2), self._ask_again)
+
+    def _ask_again(self) -> None:
+        """Attach what was refused although it had flowed, as far as anybody follows it still."""
+        if self._asking_again is not None:
+            self._asking_again.cancel()
+            self._asking_again = None
+        for name in self._refused:
+            self._tie(name)
 
     def message(self, record: Record) -> None:
         """See :class:`Receiver`."""

@@ -53,6 +53,15 @@ class Stream:
         return len(self._kept)
 
     @property
+    def ids(self) -> int:
+        """How many ids are remembered."""
+        return len(self._ids)
+
+    def forget_oldest_id(self) -> None:
+        """Forget one before its time; there is one."""
+        self._ids.popitem(last=False)
+
+    @property
     def head(self) -> Position:
         """The newest position ever given in this epoch; offset 0 before any."""
         return Position(self._epoch, self._offset)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count, repeat
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from samovar.backends.local.hub import LocalHub, private_folder
 from samovar.backends.local.wire import MAX_RECORD, VERSION, Op
 from samovar.backends.local.worker import SOCKET_VARIABLE, Options
 from samovar.broadcast import ChannelRule, Gap, Hub, Member, Message, Subscribed, open_backend
+from samovar.broadcast import channels as channels_module
 from samovar.broadcast.backend import Health, Retention, State
 from samovar.errors import BackendUnavailable, ConfigError, InvalidPayload, PublishRejected, PublishUnknown
 from samovar.tasks import Scope
@@ -549,6 +551,32 @@ async def test_channels_above_the_limit_are_refused_by_a_hub_that_comes_later(tm
         async with LocalHub(options):
             await worker.told.until(lambda: worker.told.rejected == ["c", "d"], "refusals")
             assert dict(worker.told.confirmed) == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("room", ["a channel is left", "the limit is raised"])
+async def test_a_channel_that_a_later_hub_does_not_take_is_asked_for_until_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(channels_module, "REFUSED_AGAIN", 3600 if room == "a channel is left" else 0.02)
+    options = Options(str(tmp_path / "hub.sock"))
+    async with Hub(options.url, linger=0) as hub, Hub(options.url) as other:
+        async with LocalHub(options):
+            async with asyncio.timeout(60):
+                a, b, c = [await hub.subscribe(name).__aenter__() for name in "abc"]
+        async with LocalHub(replace(options, channels=2)) as local:
+            await until(lambda: bool(hub._channels._refused), "a refusal")
+            (refused,) = hub._channels._refused
+            lost = {"a": a, "b": b, "c": c}[refused]
+            if room == "a channel is left":
+                next(one for one in (a, b, c) if one is not lost).close()
+            else:
+                await until(lambda: sum(map(len, local.broker.receivers.values())) == 2, "the others")
+                local.options = options
+            await until(lambda: not hub._channels._refused, "an attachment")
+            await other.publish(refused, "heard")
+            heard = [type(await anext(lost)), await anext(lost)]
+    assert heard[0] is Gap and isinstance(heard[1], Message) and heard[1].data == "heard"
+    assert sum("not attached" in line for line in caplog.messages) == 1, "said once"
 
 
 async def test_rosters_of_the_dead_are_forgotten(local: LocalHub) -> None:

@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from samovar.backends import memory
 from samovar.backends.contract import BackendContract, Connect
 from samovar.backends.memory import Broker, MemoryBackend, Options
 from samovar.broadcast import ChannelRule, Hub, Member, Position, Retention, open_backend
@@ -176,3 +177,33 @@ async def test_forgotten_channels_leave_nothing_behind() -> None:
         for n in range(100):
             await hub.publish(f"day/{n}", "x")
     assert len(broker) == len(broker._holding) == 10
+
+
+async def test_remembered_ids_are_bounded_over_all_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_IDS", 10)
+    clock = Clock()
+    broker = Broker(Options(channels=40), clock=clock)
+
+    def publish(channel: str, id: str) -> bool:
+        return broker.publish(channel, b"", id=id).duplicate
+
+    def remembered() -> int:
+        return sum(stream.ids for stream in broker._streams.values())
+
+    for n in range(20):
+        publish("quiet", "q")
+        publish("busy", str(n))
+    assert remembered() == broker._ids == 10
+    assert publish("quiet", "q"), "who fills the memory pays for it"
+    assert publish("busy", "11") and publish("busy", "19") and not publish("busy", "0")
+    for n in range(100):
+        publish(f"one/{n}", "x")
+        assert publish(f"one/{n}", "x"), "the newest is remembered"
+        if n % 7 == 0:
+            broker.clear(f"one/{n}")
+        assert remembered() == broker._ids <= 10
+    assert set(broker._with_ids) == {name for name, stream in broker._streams.items() if stream.ids}
+    clock.now += 86_401
+    for n in range(50):
+        publish(f"later/{n}", "x")
+        assert remembered() == broker._ids <= 10

@@ -608,3 +608,27 @@ async def test_the_backend_in_the_process_has_all_the_time_of_a_busy_loop() -> N
         events = await messages.events()
     assert [type(event) for event in events] == [Subscribed, Message]
     await hub.stop()
+
+
+async def test_thousands_of_timers_cost_a_step_each_and_none_outlives_its_use() -> None:
+    hub = Hub()
+    await hub.start()
+    channels = hub._channels
+    sets = [channels._timers]
+    for _ in range(5000):
+        channels.later(60, lambda: None)
+        if channels._timers is not sets[-1]:
+            sets.append(channels._timers)  # all were looked at
+    assert len(sets) < 10
+    for timer in channels._timers:
+        timer.cancel()
+    for _ in range(12_000):
+        channels.later(60, lambda: None).cancel()
+    assert len(channels._timers) < 200
+    called = asyncio.Event()
+    channels.later(0, called.set)
+    async with asyncio.timeout(60):
+        await called.wait()
+    last = channels.later(60, lambda: None)
+    await hub.stop()
+    assert last.cancelled() and not channels._timers

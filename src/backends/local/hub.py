@@ -5,8 +5,8 @@ order on each connection: what was published before a subscription is in its his
 
 **Bounds.** A worker that does not read its answers is not read either, so they cannot pile up. What others publish can:
 above ``buffer`` bytes the connection is cut, and so is one from which nothing was heard for nearly four heartbeats; the
-worker comes back and reads what it missed. Whatever is no call of the protocol ends its connection, and no other; a call
-with a value that it does not take fails, and nothing else does.
+worker comes back and reads what it missed. Whatever is no call of the protocol ends its connection, and no other; a
+call with a value that it does not take fails, and nothing else does.
 
 **The socket** is for its user alone (mode 0600), and is never taken from a process that serves it.
 """
@@ -68,7 +68,7 @@ BACKLOG = 256
 ROSTERS = 125  # looked at in one go
 FORGET_ROSTER = 60.0  # seconds after its last lease; hubs that watch it have swept and told it long before
 LOOKS = 4  # at each worker, in one heartbeat
-SILENT = LOOKS * DEAD_AFTER - 1  # looks without a word: the worker knows before DEAD_AFTER heartbeats are over
+SILENT = LOOKS * DEAD_AFTER - 1  # looks without a word: it is known before DEAD_AFTER heartbeats are over
 STOP_TIMEOUT = 1.0  # seconds for connections to close
 
 logger = logging.getLogger("samovar.local")
