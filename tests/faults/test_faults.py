@@ -67,7 +67,7 @@ async def test_nothing_is_lost_in_silence_under_any_fault(broker: Broker, tmp_pa
         rest=(0.05, 0.3),
     )
     assert not verdict.words, verdict.words
-    assert set(verdict.figures.faults) == set(faults)
+    assert set(verdict.figures.faults) >= set(faults)
     assert verdict.report.acked > 50 * len(faults) and verdict.report.received > verdict.report.acked
     assert verdict.report.resumed["own True"] > len(faults)
 
