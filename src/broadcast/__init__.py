@@ -22,6 +22,7 @@ from .backend import (
 )
 from .codec import JSONCodec
 from .hub import Hub
+from .lease import Lease
 from .message import (
     Cursor,
     Event,
@@ -55,6 +56,7 @@ __all__ = [
     "JSONCodec",
     "Kind",
     "Latest",
+    "Lease",
     "Match",
     "Member",
     "Message",

@@ -52,6 +52,7 @@ from .codec import (
 )
 from .connections import KICKS, Connections
 from .counters import Counters
+from .lease import SECONDS, Lease
 from .members import GRACE, LEASE, Members
 from .message import Cursor, History, Member, Occupancy, Position, Published, Since, as_cursor
 from .names import MATCH_CACHE, ChannelRule, InternalChannel, PresenceChannel, Rules, check_channel
@@ -428,9 +429,11 @@ class Hub:
             self.counters.published += 1
         return Published(id, accepted.position, accepted.duplicate)
 
-    async def _publish_internal(self, channel: str, data: Any, *, id: str | None = None) -> object:
+    async def _publish_internal(
+        self, channel: str, data: Any, *, id: str | None = None, version: int | None = None
+    ) -> Published:
         """Publish on a channel of the hubs' own."""
-        id, attempt = self._prepare(channel, data, id, None, None)
+        id, attempt = self._prepare(channel, data, id, None, version)
         return self._published(id, await self._publisher.call(id, attempt))
 
     def publish_sync(
@@ -762,3 +765,24 @@ class Hub:
         check_channel(channel)
         self._need(Feature.PRESENCE)
         self._ready()
+
+    # --- leases -----------------------------------------------------------------------------------------------------
+
+    def lease(self, name: str, *, seconds: float = SECONDS) -> Lease:
+        """What one of all workers does alone: ``async with hub.lease("nightly") as lease:`` waits until it is ours.
+
+        While it is held, ``lease.held`` is True; ``await lease.wait_lost()`` says when it no longer is, as after an
+        outage of the broker: then stop, for another one begins. See :class:`Lease` for what is promised.
+
+        Args:
+            name: as a channel's; the same everywhere.
+            seconds: how long others wait for a holder that vanished; up to 100.
+
+        Raises:
+            InvalidChannel: the name.
+            ValueError: the seconds.
+            UnsupportedByBackend: the backend has no versions or no history.
+        """
+        self._need(Feature.VERSION)
+        self._need(Feature.HISTORY)
+        return Lease(self, self._publish_internal, name, seconds, self._channels.clock)
