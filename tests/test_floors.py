@@ -63,6 +63,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "core/contexts",
         "core/dispatch",
         "core/serving",
+        "core/singletons",
         "core/express",
         "core/app",
         "core/health",

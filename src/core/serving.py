@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ..tasks import Scope as TaskScope
 from .dispatch import Dispatch
 from .signals import got_background_exception, got_serving_exception, send
+from .singletons import Singleton, Singletons
 from .typing import AnyCallable
 from .utils import exc_info_of
 
+F = TypeVar("F", bound=Callable[..., Any])
 SOON = 0.1  # seconds in which a background task that watches app.shutdown_event has ended: nobody needs to hear of it
 
 
 class Serving(Dispatch):
     """The part of an app that starts and stops."""
+
+    _singletons: Singletons | None = None
 
     async def startup(self) -> None:
         """Start the hub, then run what is to run before the first request; undone if any of it fails."""
@@ -34,6 +38,9 @@ class Serving(Dispatch):
                     generator = generator_function()
                     self.while_serving_gens.append(generator)
                     await anext(generator)
+            if self._singletons is not None:
+                errand = "the start of singleton tasks"
+                self._singletons.start()
         except Exception as error:
             await self._serving_failed(error, errand)
             await self._stop_serving()
@@ -60,6 +67,8 @@ class Serving(Dispatch):
                 await self._serving_failed(error, errand)
 
         async with self.app_context():
+            if self._singletons is not None:
+                await attempt("the end of singleton tasks", self._singletons.stop)
             await attempt("the end of long-polls", self.polls.close)
             await attempt("the end of background tasks", self._finish_background)
             while self.while_serving_gens:
@@ -122,6 +131,40 @@ class Serving(Dispatch):
     def background_tasks(self) -> frozenset[asyncio.Task[Any]]:
         """The background tasks that run."""
         return frozenset() if self._background is None else self._background.tasks
+
+    @overload
+    def singleton_task(self, func: F, /) -> F: ...
+    @overload
+    def singleton_task(
+        self, func: None = None, /, *, name: str | None = None, lease: float = 15.0
+    ) -> Callable[[F], F]: ...
+    def singleton_task(self, func: Any = None, /, *, name: str | None = None, lease: float = 15.0) -> Any:
+        """Have the decorated async function run on one of all workers at a time, from start-up to shut-down.
+
+        The worker that runs it holds a lease on the broker; when it goes, another one runs the function, at once after
+        a shutdown and after *lease* seconds at the latest after a death. It is cancelled when the lease is lost, as in
+        an outage of the broker. When it returns it is not run again before its worker goes; when it raises, that goes
+        to :meth:`handle_background_exception`, and it is run again after a pause, here or elsewhere. What this
+        promises, and where two may run for a moment, says :class:`samovar.broadcast.Lease`.
+
+        Args:
+            func: where it is used without arguments: ``@app.singleton_task``.
+            name: of the lease, as a channel's; by default the app's and the function's, with a dot between.
+            lease: seconds that others wait for a worker that vanished; up to 100.
+
+        Raises:
+            TypeError: the function is not async. ValueError: there is one of that name.
+            InvalidChannel: the name.
+        """
+
+        def decorate(func: F) -> F:
+            self._check_setup_finished("singleton_task")
+            if self._singletons is None:
+                self._singletons = Singletons(self)
+            self._singletons.add(Singleton(func, name or f"{self.name}.{_name(func)}", lease))
+            return func
+
+        return decorate if func is None else decorate(func)
 
     async def _run_in_background(self, func: AnyCallable, args: Any, kwargs: Any) -> None:
         async with self.app_context() as context:
