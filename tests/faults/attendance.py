@@ -172,14 +172,13 @@ class Attendance:
                     yield Breach("ghost", roll.t, roll.witness, roll.channel, words)
 
     def _limit(self, seat: Seat) -> float:
-        """When it is listed nowhere any more."""
-        if seat.left is not None:  # a renewal that was under way may come after it, and then nothing more
-            return seat.left + self.patience + self.lease + self.slack
-        assert seat.died is not None
-        under_way = [
-            fault.until for fault in self._faults if fault.name not in WORKERS and fault.t <= seat.died
-        ]
-        return max([seat.died, *under_way]) + self.lease + self.slack
+        """When it is listed nowhere any more: the lease begins when its last renewal reaches the broker."""
+        base = seat.left + self.patience if seat.left is not None else seat.died
+        assert base is not None
+        for fault in sorted(self._faults):
+            if fault.name not in WORKERS and fault.t <= base:  # it held back what was under way
+                base = max(base, fault.until)
+        return base + self.lease + self.slack
 
     def _ends(self) -> Iterator[Breach]:
         """What does not agree with who is there in the end."""
