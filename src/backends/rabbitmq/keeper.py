@@ -337,7 +337,9 @@ class Keeper:
                 session.tail.abort("what is published does not arrive: the probe did not come back")
             elif probe is None and now >= next_probe and session.out.barred is None:
                 next_probe = now + self.options.probe * random.uniform(0.8, 1.2)
-                with suppress(BackendUnavailable):  # too much is on its way; that arrives or not, as a probe would
+                with suppress(
+                    BackendUnavailable
+                ):  # too much is on its way; that arrives or not, as a probe would
                     probe, sent = self._mark(session, self._log), now
             self._sum_up(session, now)
             due = next_probe if probe is None else sent + 2 * self.options.heartbeat

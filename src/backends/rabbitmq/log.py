@@ -189,7 +189,8 @@ class Log:
         for ring in self._rings.values():
             ring.head = self.floor
             self._kept -= ring.forget()
-        self._follower.begun(None)
+        if self.live:
+            self._follower.begun(None)
 
     def caught_up(self) -> None:
         """The end is reached: what comes from now on is live."""
@@ -287,25 +288,29 @@ class Log:
         summary = self._gathering.add(origin >> 32, part)
         if summary is None or self.live or self.whole or summary.at < self.first - 1:
             return
+        unread = {ring.name for ring in self._rings.values() if ring.head == self.floor and not ring.begin}
         for known in summary.channels:
-            self._learn(known, summary.at)
+            self._learn(known, summary.at, unread)
         if summary.whole and len(self._rings) < MAX_CHANNELS:
-            for ring in self._rings.values():
-                if ring.head == self.floor and not ring.begin:
-                    ring.head = ring.floor = 0
+            for name in unread:
+                ring = self._rings[name.encode()]
+                ring.head = ring.floor = 0
             self.floor, self.whole = 0, True
 
-    def _learn(self, known: Known, at: int) -> None:
-        """A summary of what lay before the entry *at* knows this of a channel."""
+    def _learn(self, known: Known, at: int, unread: set[str]) -> None:
+        """A summary of what lay before the entry *at* knows this of a channel; *unread* are those of which nothing
+        was read."""
         key = known.name.encode()
         ring = self._rings.get(key)
         if ring is None:
             ring = self._make(key)
+            unread.add(known.name)
         if ring.retention is DEFAULT_RETENTION:
             ring.retention = known.retention
         if ring.begin > at:
             return
-        if ring.head == self.floor and not ring.begin:  # nothing of it was read
+        if known.name in unread:
+            unread.discard(known.name)
             ring.head = ring.floor = known.head
         ring.begin = ring.begin or known.begin
         if ring.version is None:
@@ -348,7 +353,8 @@ class Log:
         self._warming = False
         self.whole = kind == BEGIN
         self.floor = 0 if self.whole else offset
-        self._follower.begun(None)
+        if self.live:
+            self._follower.begun(None)
 
     # --- bounds -----------------------------------------------------------------------------------------------------
 
@@ -360,17 +366,18 @@ class Log:
         return ring
 
     def _evict(self) -> None:
-        """Forget one channel, and vouch for none that is not known from before what was forgotten."""
-        for step in range(EVICTION_STEPS + 1):
+        """Forget one channel that is not wanted, an empty one if there is; and vouch for none that is not known from
+        before what was forgotten."""
+        for step in range(EVICTION_STEPS):
             key = next(iter(self._rings))
             ring = self._rings.pop(key)
-            spare = ring.name in self.wanted or (len(ring) and step < EVICTION_STEPS)
-            if not spare or step == EVICTION_STEPS:
-                self._kept -= ring.size
-                self.floor = max(self.floor, ring.head)
-                self.whole = False
-                return
-            self._rings[key] = ring
+            if ring.name in self.wanted or (len(ring) and step < EVICTION_STEPS // 2):
+                self._rings[key] = ring  # to the end
+                continue
+            self._kept -= ring.size
+            self.floor = max(self.floor, ring.head)
+            self.whole = False
+            return
 
     def _tidy(self, offset: int) -> None:
         """Look at one other channel for what is out of time, forget old ids, and keep the bound over all channels."""
