@@ -854,6 +854,9 @@ async def test_steps_may_be_called_by_hand(app: Samovar) -> None:
     response = await app.handle_request(context.request)
     assert await response.get_data() == b"x"
     assert seen == ["before", "teardown", "before", "teardown"]
+    async with app.test_request_context("/other"):
+        await app.handle_request(context.request)
+        assert seen == ["before", "teardown"] * 3 and request.path == "/other"
     with pytest.raises(ExceptionGroup, match="teardown functions failed") as failed:
         async with app.test_request_context("/"):
             app._router = None

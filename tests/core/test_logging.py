@@ -24,10 +24,15 @@ class Slow(logging.Handler):
         super().__init__()
         self.lines: list[str] = []
         self.threads: set[threading.Thread] = set()
+        self.begun: list[str] = []
         self.free = threading.Event()
         self.free.set()
 
+    def createLock(self) -> None:
+        self.lock = None  # who comes too early is seen
+
     def emit(self, record: logging.LogRecord) -> None:
+        self.begun.append(record.getMessage())
         assert self.free.wait(PATIENCE)
         self.threads.add(threading.current_thread())
         self.lines.append(self.format(record))
@@ -112,11 +117,11 @@ async def test_a_line_from_a_thread_comes_after_those_before_it(slow: Slow) -> N
     queue = LocalQueueHandler(slow)
     logger = logger_of(queue)
     slow.free.clear()
-    logger.warning("from the loop")
-    writing = asyncio.to_thread(logger.warning, "from a thread")
-    asyncio.get_running_loop().call_soon(slow.free.set)
-    await writing
-    assert slow.lines == ["from the loop", "from a thread"]
+    for line in "abc":
+        logger.warning(line)
+    asyncio.get_running_loop().call_later(0.05, slow.free.set)
+    await asyncio.to_thread(logger.warning, "from a thread")
+    assert slow.begun == slow.lines == ["a", "b", "c", "from a thread"]
 
 
 def test_without_a_loop_it_is_written_at_once(slow: Slow) -> None:
