@@ -687,6 +687,25 @@ class BackendContract:
                 at = event.until if isinstance(event, Gap) else event.position
             assert isinstance(got[-1], Message) and at == got[-1].position
 
+    async def test_a_lease_has_one_holder_and_passes_on(self, connect: Connect) -> None:
+        inside: list[str] = []
+        terms: list[int | None] = []
+
+        async def hold(hub: Hub, name: str) -> None:
+            async with hub.lease("job", seconds=60) as lease:
+                inside.append(name)
+                assert len(inside) == 1, "two hold it at once"
+                terms.append(lease.term)
+                await asyncio.sleep(0)
+                inside.remove(name)
+
+        async with self.hubs(connect, Feature.VERSION | Feature.HISTORY) as (one, two):
+            async with asyncio.TaskGroup() as group:
+                for n in range(3):
+                    group.create_task(hold(one, f"one {n}"))
+                    group.create_task(hold(two, f"two {n}"))
+            assert len(terms) == 6 and terms == sorted(set(terms)), "terms grow from holder to holder"
+
     async def test_a_kick_reaches_every_worker_once(self, connect: Connect) -> None:
         told: list[str] = []
 
