@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from errno import EACCES, EISDIR
@@ -113,8 +114,20 @@ def redirect_response(location: str, code: int, response_class: type[Response]) 
         f'<p>Please go to <a href="{shown}">{shown}</a>.\n'
     )
     response = response_class(body, code)
-    response.headers["Location"] = iri_to_uri(location)
+    response.headers["Location"] = _as_uri(location)
     return response
+
+
+def _as_uri(location: str) -> str:
+    """*location* in the characters that a header may have; what is no URL at all stays none, percent-encoded."""
+    try:
+        location = iri_to_uri(location)
+    except ValueError:
+        pass
+    return _NOT_IN_URLS.sub(lambda match: quote(match[0], errors="replace"), location)
+
+
+_NOT_IN_URLS = re.compile(r"[^!-~]")
 
 
 # --- messages ------------------------------------------------------------------------------------------------------

@@ -11,15 +11,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from math import isinf
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule, RuleFactory
 from werkzeug.routing import BuildError as BuildError
 from werkzeug.routing import RequestRedirect as RequestRedirect
 from werkzeug.routing import RoutingException as RoutingException
 from werkzeug.routing import WebsocketMismatch as WebsocketMismatch
-from werkzeug.routing.converters import IntegerConverter, PathConverter, UnicodeConverter
+from werkzeug.routing.converters import (
+    FloatConverter,
+    IntegerConverter,
+    PathConverter,
+    UnicodeConverter,
+    ValidationError,
+)
 
 if TYPE_CHECKING:
     from .wrappers.base import BaseRequestWebsocket
@@ -59,8 +67,25 @@ class SamovarRule(Rule):
         self.provide_automatic_options = provide_automatic_options
 
 
+class FiniteFloatConverter(FloatConverter):
+    """``<float:x>``, which takes no number that is too large for one: it would be infinity, which no JSON has."""
+
+    def to_python(self, value: str) -> float:
+        """The number.
+
+        Raises:
+            ValidationError: too large, or outside the bounds.
+        """
+        number: float = super().to_python(value)
+        if isinf(number):
+            raise ValidationError(f"{value:.40} is too large for a number")
+        return number
+
+
 class SamovarMap(Map):
     """The rules of one app, and the order they were added in: among equals the first wins."""
+
+    default_converters = ImmutableDict({**Map.default_converters, "float": FiniteFloatConverter})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.added: list[Rule] = []
@@ -483,6 +508,8 @@ class Router:
             rule, values = adapter.match(return_rule=True, websocket=websocket)
         except WebsocketMismatch:
             raise WebsocketMismatch(_NOT_A_WEBSOCKET if websocket else _ONLY_A_WEBSOCKET) from None
+        except UnicodeEncodeError as error:  # half a surrogate pair, of a server that lets it through
+            raise NotFound() from error
         return self.route(rule), dict(values) or None
 
 

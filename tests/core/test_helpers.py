@@ -308,11 +308,11 @@ async def test_a_response_tells_a_stream_from_what_it_has() -> None:
         implicit_sequence_conversion = False
 
     stream = Strict(iter(["a", "b"]))
-    assert not stream.is_sequence and stream.calculate_content_length() is None
+    assert [stream.is_sequence, stream.calculate_content_length()] == [False, None]
     with pytest.raises(RuntimeError, match="make_sequence"):
         await stream.get_data()
     await stream.make_sequence()
-    assert stream.is_sequence and stream.calculate_content_length() == 2
+    assert [stream.is_sequence, stream.calculate_content_length()] == [True, 2]
     assert await stream.get_data() == b"ab"
 
 

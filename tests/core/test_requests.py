@@ -272,6 +272,14 @@ HOSTILE = bytes(range(0x80, 0x100))
         [(b"content-length", b"1" * 500)],
         [(b"content-type", b"text/plain; charset=\xff"), (b"accept", b";q=x,,*/*;q=9")],
         [(b"accept-language", b"en;q=,--"), (b"if-modified-since", b"nope"), (b"date", b"99")],
+        [
+            (b"if-modified-since", b"Sun, 9999999999999999999 Nov 1994 08:49:37 GMT"),
+            (b"date", b"1" * 30 + b" Nov 1"),
+        ],
+        [
+            (b"if-unmodified-since", b"1 Nov 1 1:1:" + b"1" * 30),
+            (b"if-range", b"Sun, 1 Nov " + b"9" * 30 + b" 1:1:1 GMT"),
+        ],
         [(b"max-forwards", b"many"), (b"cache-control", b"max-age=soon, =,"), (b"if-none-match", b'W/",')],
         [(b"x-forwarded-for", b'"'), (b"forwarded", b"\x80"), (b"user-agent", HOSTILE)],
     ],

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import werkzeug.urls  # noqa: F401  # registers the error handler that parsing query strings uses
-from werkzeug.datastructures import Authorization, Headers
+from werkzeug.datastructures import Authorization, Headers, IfRange, ImmutableMultiDict
+from werkzeug.http import parse_date, parse_if_range_header
+from werkzeug.sansio.http import parse_cookie
 from werkzeug.sansio.request import Request as SansIORequest
 from werkzeug.sansio.utils import get_host
 
@@ -106,6 +109,20 @@ class BaseRequestWebsocket(SansIORequest):
         return headers
 
     @lazy
+    def cookies(self) -> ImmutableMultiDict[str, str]:
+        """The cookies, each name with its first value in front."""
+        texts = [value.decode("latin-1") for name, value in self.scope["headers"] if name == b"cookie"]
+        return parse_cookie(";".join(texts), cls=self.dict_storage_class)
+
+    def cookie(self, name: str) -> str | None:
+        """One cookie, without looking at the others where there are none of that name."""
+        if "cookies" not in self.__dict__ and not any(
+            key == b"cookie" and name.encode() in value for key, value in self.scope["headers"]
+        ):
+            return None
+        return self.cookies.get(name)
+
+    @lazy
     def remote_addr(self) -> str | None:
         """The client's address, None where unknown."""
         client = self.scope.get("client")
@@ -152,6 +169,29 @@ class BaseRequestWebsocket(SansIORequest):
         except ValueError:  # Werkzeug lets through what is not ASCII
             return None
 
+    @lazy
+    def date(self) -> datetime | None:
+        """When the client sent it; None when it does not say, or nothing readable."""
+        return _date(self.header(b"date"))
+
+    @lazy
+    def if_modified_since(self) -> datetime | None:
+        """The condition's date, None as for :attr:`date`."""
+        return _date(self.header(b"if-modified-since"))
+
+    @lazy
+    def if_unmodified_since(self) -> datetime | None:
+        """The condition's date, None as for :attr:`date`."""
+        return _date(self.header(b"if-unmodified-since"))
+
+    @lazy
+    def if_range(self) -> IfRange:
+        """The ETag or date of a range that is asked for; empty without one."""
+        try:
+            return parse_if_range_header(self.header(b"if-range"))
+        except OverflowError:
+            return IfRange()
+
     @property
     def endpoint(self) -> str | None:
         """The endpoint that was routed to."""
@@ -190,6 +230,14 @@ class BaseRequestWebsocket(SansIORequest):
     def url_root(self) -> str:
         """``scheme://host/root_path/``."""
         return self.root_url
+
+
+def _date(text: str | None) -> datetime | None:
+    """What a header says; None for nonsense, of which Werkzeug lets an enormous day or year through as an error."""
+    try:
+        return parse_date(text)
+    except OverflowError:
+        return None
 
 
 def routed_path(scope: Scope) -> str:

@@ -358,9 +358,13 @@ class Response(SansIOResponse):
         """The headers; the object is made when first asked for."""
         headers = self._headers
         if headers is None:
-            headers = Headers()
-            headers._list.append(("Content-Type", self._content_type))
-            self._adopt(headers)
+            headers = self._headers = Headers()
+            pairs = headers._list
+            pairs.append(("Content-Type", self._content_type))
+            if self.automatically_set_content_length and self._code not in NO_LENGTH:
+                length = self._body_length()
+                if length is not None:
+                    pairs.append(("Content-Length", str(length)))
         return headers
 
     @headers.setter
@@ -411,7 +415,10 @@ class Response(SansIOResponse):
         """The headers as ASGI wants them, names in lower case."""
         headers = self._headers
         if headers is not None:
-            return [(_wire_name(name), value.encode("latin-1")) for name, value in headers]
+            return [
+                (_names.get(name) or _wire_name(name), value.encode("latin-1"))
+                for name, value in headers._list
+            ]
         content_type, data = self._content_type, self._data
         raw = (
             [(b"content-type", _wire_values.get(content_type) or _wire_value(content_type))]
@@ -592,16 +599,19 @@ class Response(SansIOResponse):
 
     def _is_modified(self, request: Request, *, ignore_if_range: bool) -> bool:
         headers = request.headers
-        return is_resource_modified(
-            http_range=headers.get("Range"),
-            http_if_range=headers.get("If-Range"),
-            http_if_modified_since=headers.get("If-Modified-Since"),
-            http_if_none_match=headers.get("If-None-Match"),
-            http_if_match=headers.get("If-Match"),
-            etag=self.headers.get("ETag"),
-            last_modified=self.headers.get("Last-Modified"),
-            ignore_if_range=ignore_if_range,
-        )
+        try:
+            return is_resource_modified(
+                http_range=headers.get("Range"),
+                http_if_range=headers.get("If-Range"),
+                http_if_modified_since=headers.get("If-Modified-Since"),
+                http_if_none_match=headers.get("If-None-Match"),
+                http_if_match=headers.get("If-Match"),
+                etag=self.headers.get("ETag"),
+                last_modified=self.headers.get("Last-Modified"),
+                ignore_if_range=ignore_if_range,
+            )
+        except OverflowError:  # an enormous date: no condition
+            return True
 
     async def _make_partial(self, request: Request, length: int | None) -> None:
         """Become a 206 when one satisfiable byte range is asked for and If-Range holds."""
