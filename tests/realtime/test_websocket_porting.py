@@ -163,6 +163,36 @@ async def test_url_processors_see_websockets(app: Samovar) -> None:
     assert await only(app, "/de/ws") == "ws://localhost/de/ws"
 
 
+@pytest.mark.parametrize(
+    ("settings", "urls"),
+    [
+        ({}, ["http://example.com/", "ws://example.com/ws"]),
+        ({"PREFERRED_URL_SCHEME": "https"}, ["https://example.com/", "wss://example.com/ws"]),
+        ({"PREFER_SECURE_URLS": True}, ["https://example.com/", "wss://example.com/ws"]),
+    ],
+    ids=["default", "Flask's setting", "Quart's setting"],
+)
+async def test_outside_a_request_urls_have_the_preferred_scheme(
+    app: Samovar, settings: dict[str, Any], urls: list[str]
+) -> None:
+    app.config.update(SERVER_NAME="example.com", **settings)
+    app.add_url_rule("/", "index", lambda: "")
+    app.add_websocket("/ws", "ws", lambda: None)
+    async with app.app_context():
+        assert [url_for("index"), url_for("ws")] == urls
+
+
+async def test_a_host_that_is_not_trusted_opens_no_websocket(app: Samovar) -> None:
+    app.config["TRUSTED_HOSTS"] = ["example.com"]
+
+    @app.websocket("/ws")
+    async def handler() -> None:
+        await websocket.send("in")
+
+    assert await only(app, headers={"Host": "example.com"}) == "in"
+    assert (await refusal(app, headers={"Host": "evil.example"})).status_code == 400
+
+
 # --- the proxy --------------------------------------------------------------------------------------------------------
 
 
