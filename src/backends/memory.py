@@ -209,12 +209,18 @@ class Broker:
             receiver.attached([channel])
         return head
 
-    def touch(self, channel: str, members: Sequence[Member], *, lease: float) -> list[Member]:
+    def touch(self, channel: str, members: Sequence[Member], *, lease: float, by: int = 0) -> list[Member]:
         """Enter or renew; returns those by whom a key came to be present."""
         if not members:
             return []
         roster = self.rosters.setdefault(channel, Roster())
-        return roster.touch(members, until=self.clock() + lease)
+        return roster.touch(members, until=self.clock() + lease, by=by)
+
+    def shorten(self, by: int, seconds: float) -> None:
+        """Whom *by* touched last stays for at most so many seconds, unless somebody renews it."""
+        until = self.clock() + seconds
+        for roster in self.rosters.values():
+            roster.shorten(by, until)
 
     def leave(self, channel: str, ids: Collection[str]) -> list[Member]:
         """Remove; returns those by whose leave a key is no longer present."""

@@ -65,6 +65,8 @@ class Channels:
         self.last_health = Health(State.DOWN, reason="not started")
         self.health_since = clock()
         self.table: dict[str, Channel] = {}
+        self.on_up: Callable[[], None] = lambda: None
+        """Called when the backend is no longer down."""
         self._retention = retention
         self._json = json
         self._unreadable: set[str] = set()
@@ -276,7 +278,9 @@ class Channels:
             reason = health.reason and f": {health.reason}"
             logger.log(level, "the backend is %s%s", health.state.value, reason)
             self.health_since = self.clock()
-        self.last_health = health
+        was, self.last_health = self.last_health.state, health
+        if was is State.DOWN and health.state is not State.DOWN:
+            self.on_up()
 
     # --- quiet channels ---------------------------------------------------------------------------------------------
 

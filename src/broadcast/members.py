@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -80,6 +81,7 @@ class Members:
         self._said_late = False
         self._told: dict[str, Told] = {}
         self.lease = lease
+        channels.on_up = self._renew_soon
 
     async def enter(self, channel: str, member: Member) -> None:
         """Enter *member* and keep it there until it leaves.
@@ -254,6 +256,12 @@ class Members:
             return
         self._stop_timer()
         self._timer = self._channels.later(wait, self._start_tick)
+
+    def _renew_soon(self) -> None:
+        """The broker is back, and may have forgotten who is here, or be about to."""
+        if self._attendance:
+            self._stop_timer()
+            self._timer = self._channels.later(random.uniform(0.0, self.lease / 30), self._start_tick)
 
     def _start_tick(self) -> None:
         self._timer = None

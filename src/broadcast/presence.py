@@ -27,6 +27,7 @@ def group_key(member: Member) -> Key:
 class _Seat:
     member: Member
     until: float
+    by: int
 
 
 class Roster:
@@ -41,8 +42,10 @@ class Roster:
     def __len__(self) -> int:
         return len(self._seats)
 
-    def touch(self, members: Sequence[Member], *, until: float) -> list[Member]:
+    def touch(self, members: Sequence[Member], *, until: float, by: int = 0) -> list[Member]:
         """Enter or renew *members* until that time; returns those by whom a key came to be present.
+
+        *by* says who did it last, for :meth:`shorten`.
 
         A lease is set, not only prolonged. A member whose lease ended but who was not swept yet counts as present, so
         that each join follows its leave. One known under another key leaves that key without a word: connections do
@@ -52,7 +55,7 @@ class Roster:
         for member in members:
             seat = self._seats.get(member.id)
             if seat is not None and group_key(seat.member) == group_key(member):
-                seat.member, seat.until = member, until
+                seat.member, seat.until, seat.by = member, until, by
                 continue
             if seat is not None:
                 self._remove(member.id)
@@ -60,8 +63,14 @@ class Roster:
             if not holders:
                 joined.append(member)
             holders.add(member.id)
-            self._seats[member.id] = _Seat(member, until)
+            self._seats[member.id] = _Seat(member, until, by)
         return joined
+
+    def shorten(self, by: int, until: float) -> None:
+        """What *by* touched last stays until then, or as long as it would anyway, if that is shorter."""
+        for seat in self._seats.values():
+            if seat.by == by:
+                seat.until = min(seat.until, until)
 
     def leave(self, ids: Iterable[str]) -> list[Member]:
         """Remove members; returns those by whose leave a key is no longer present."""

@@ -593,6 +593,39 @@ async def test_rosters_of_the_dead_are_forgotten(local: LocalHub) -> None:
         assert set(local.broker.rosters) == {"here"}
 
 
+async def test_members_of_a_worker_that_is_gone_stay_for_half_their_lease(local: LocalHub) -> None:
+    now = 1000.0
+    local.broker.clock = lambda: now
+    async with running(local.url) as living:
+        async with running(local.url) as dying:
+            await dying.backend.touch("room", [Member("a"), Member("moved"), Member("leaving")], lease=30)
+            await dying.backend.touch("room", [Member("leaving")], lease=5)
+            await living.backend.touch("room", [Member("b"), Member("moved")], lease=30)
+        await until(lambda: len(local.connections) == 1, "one worker gone")
+
+        async def here() -> list[str]:
+            return [member.id for member in await living.backend.members("room")]
+
+        now += 4.9
+        assert await here() == ["a", "b", "leaving", "moved"]
+        now += 10
+        assert await here() == ["a", "b", "moved"]
+        now += 0.2
+        assert await here() == ["b", "moved"]
+        assert [member.id for member in await living.backend.sweep("room")] == ["a", "leaving"]
+
+
+async def test_a_worker_that_comes_back_renews_its_members_at_once(tmp_path: Path) -> None:
+    options = Options(str(tmp_path / "hub.sock"))
+    async with Hub(options.url, lease=2) as hub:
+        async with LocalHub(options):
+            await hub.enter("room", Member("a"))
+        hub._members._stop_timer()  # the next renewal in turn
+        async with LocalHub(options) as local:
+            await until(lambda: "room" in local.broker.rosters, "a renewal")
+            assert await hub.presence("room") == [Member("a")]
+
+
 # --- losing the link ------------------------------------------------------------------------------------------------
 
 

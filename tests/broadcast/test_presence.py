@@ -55,6 +55,16 @@ def test_coming_back_within_grace_is_no_event() -> None:
     assert roster.members(15) == [LAPTOP]
 
 
+def test_a_lease_is_shortened_for_those_of_one_owner_only() -> None:
+    roster = Roster()
+    roster.touch([Member("a"), Member("b")], until=30, by=1)
+    roster.touch([Member("b"), Member("c")], until=30, by=2)
+    roster.touch([Member("d")], until=5, by=1)
+    roster.shorten(1, 10)
+    assert [member.id for member in roster.members(5)] == ["a", "b", "c"]
+    assert [member.id for member in roster.members(10)] == ["b", "c"]
+
+
 def test_coming_back_after_the_lease_and_before_the_sweep_is_no_event_either() -> None:
     roster = Roster()
     roster.touch([PHONE], until=15)

@@ -14,6 +14,7 @@ call with a value that it does not take fails, and nothing else does.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -72,6 +73,7 @@ SILENT = LOOKS * DEAD_AFTER - 1  # looks without a word: it is known before DEAD
 STOP_TIMEOUT = 1.0  # seconds for connections to close
 
 logger = logging.getLogger("samovar.local")
+_numbers = itertools.count(1)
 
 
 class Connection(asyncio.Protocol):
@@ -91,6 +93,8 @@ class Connection(asyncio.Protocol):
         self._silent = 0
         self._unsent = 0
         self._over = False
+        self._number = next(_numbers)
+        self._lease = 0.0
         self.pid: int | None = None
 
     def __repr__(self) -> str:
@@ -107,9 +111,14 @@ class Connection(asyncio.Protocol):
             self.cut(f"there are {MAX_WORKERS} workers already")
 
     def connection_lost(self, error: Exception | None) -> None:
-        """It has gone: no more records for it."""
+        """It has gone: no more records for it, and its members go unless it comes back and renews them.
+
+        It does that as soon as it is connected, and at a third of the lease in any case.
+        """
         self._over = True
         self._hub.left(self)
+        if self._lease:
+            self._broker.shorten(self._number, self._lease / 2)
         self._broker.detach(self, self._channels)
         self._channels.clear()
         self._calls.clear()
@@ -326,7 +335,11 @@ class Connection(asyncio.Protocol):
 
     def _touch(self, number: int, channel: Any, members: Any, lease: Any) -> None:
         check(is_name(channel), "a channel")
-        joined = self._broker.touch(channel, read_members(members, decode=False), lease=read_seconds(lease))
+        seconds = read_seconds(lease)
+        self._lease = max(self._lease, seconds)
+        joined = self._broker.touch(
+            channel, read_members(members, decode=False), lease=seconds, by=self._number
+        )
         self._answer_members(number, joined)
 
     def _leave(self, number: int, channel: Any, ids: Any) -> None:
