@@ -294,9 +294,10 @@ class Checker:
         since, start = place_of(entry.since) if entry.cause == "own" else None, place_of(entry.position)
         if stream.opened is None:
             stream.opened = entry.t
+        again = stream.closed is not None and entry.cause == "own" and entry.recovered is False
         stream.closed = None
         self.report.resumed[f"{entry.cause} {entry.recovered}"] += 1
-        if stream.owes:
+        if stream.owes and not again:  # who left between the two is told again
             self._breach(
                 "false recovery", entry.t, stream, entry.channel, start, f"{stream.owes} came before it"
             )

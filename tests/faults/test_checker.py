@@ -89,6 +89,17 @@ GOOD: dict[str, Callable[[], Run]] = {
     "killed between false and its Gap": lambda: (
         Run().open("e:0").fault("wipe").close().resume("e:0", recovered=False).close().head("f:0")
     ),
+    "left between false and its Gap, and came back": lambda: (
+        Run()
+        .open("e:0")
+        .fault("wipe")
+        .close()
+        .resume("e:0", recovered=False)
+        .close()
+        .resume("e:0", recovered=False)
+        .gap("e:0", "f:0", "reset")
+        .head("f:0")
+    ),
     "a Gap that a fault explains": lambda: (
         Run().open("e:0").publish(1, 2, 3).got(1).fault("wipe").gap("e:1", "e:2").got(3).head("e:3")
     ),
@@ -236,6 +247,10 @@ BAD: dict[str, tuple[str, Callable[[], Run]]] = {
     "false without a Gap": (
         "false recovery",
         lambda: Run().open("e:0").publish(1).close().resume("e:0", recovered=False).got(1).head("e:1"),
+    ),
+    "false, and recovered all the same the next time": (
+        "false recovery",
+        lambda: Run().open("e:0").close().resume("e:0", recovered=False).close().resume("e:0").head("e:0"),
     ),
     "false and then nothing": (
         "false recovery",
