@@ -50,7 +50,8 @@ def _call(func: Callable[..., R], *args: Any) -> R:
 def run_sync(func: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Make a coroutine function of a blocking one: each call runs in a thread, under the caller's context.
 
-    What *func* returns is returned; if that is a coroutine (a plain function wrapping an async one), it is awaited.
+    What *func* returns is returned; if that is a coroutine (a plain function wrapping an async one), it is awaited, and
+    a generator becomes an async one, each step of which runs in a thread too.
     """
 
     @functools.wraps(func)
@@ -58,6 +59,8 @@ def run_sync(func: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
         result = await run_in_thread(functools.partial(func, *args, **kwargs))
         if inspect.iscoroutine(result):
             return await result  # type: ignore[no-any-return]  # what a wrapped async function gives
+        if inspect.isgenerator(result):
+            return iterate_in_thread(result)  # type: ignore[return-value]  # it is iterated like what it stands for
         return result
 
     return wrapper
@@ -215,6 +218,12 @@ def drive(
             waiting = resume()
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+
+
+def no_response_from(kind: str, func: Any, value: Any) -> str:
+    """What is wrong with a hook that returned *value* instead of the response."""
+    what = "None" if value is None else type(value).__name__
+    return f"{kind} function {getattr(func, '__name__', func)!r} returned {what}: return the response"
 
 
 def import_string(name: str) -> Any:

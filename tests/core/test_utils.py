@@ -151,3 +151,11 @@ def test_import_string(name: str) -> None:
 def test_import_string_of_nothing(name: str) -> None:
     with pytest.raises(ImportError):
         import_string(name)
+
+
+async def test_a_blocking_generator_becomes_an_async_one_in_threads() -> None:
+    def count() -> Any:
+        for _ in range(2):
+            yield threading.current_thread() is threading.main_thread()
+
+    assert [item async for item in await run_sync(count)()] == [False, False]
