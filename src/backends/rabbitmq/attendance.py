@@ -61,12 +61,13 @@ class Attendance:
         Raises:
             LaterVersion: it cannot be read, and not be skipped either.
         """
-        self.last, self.last_body = offset, body
-        if body is None or len(body) < HEAD.size or body[:2] != MAGIC:
+        if body is None or len(body) < HEAD.size or body[:4] != MAGIC:
+            self.last, self.last_body = offset, body
             return
         _, version, kind, origin, ts, flags, name_size, id_size = HEAD.unpack_from(body)
         if version != VERSION or kind > LEAVE:
             raise LaterVersion(version, kind, offset)
+        self.last, self.last_body = offset, body
         channel = body[HEAD.size : HEAD.size + name_size].decode(errors="replace")
         more = read_more(body, HEAD.size + name_size + id_size, flags)
         found: list[Member] = []

@@ -3,7 +3,7 @@
 Everything is in the body of a message, and nothing in its properties, which each version of RabbitMQ converts in its
 own way::
 
-    "SV" version kind origin(8) ts(8) flags lengths(2)  channel id  [retention] [number] [dedupe]  rest
+    magic(4) version kind origin(8) ts(8) flags lengths(2)  channel id  [retention] [number] [dedupe]  rest
 
 *origin* names the writer (its upper half) and counts its entries: by it a writer knows its own. *ts* is the writer's
 wall clock in milliseconds. *rest* is the envelope of a message. The head is all a reader looks at to skip an entry.
@@ -21,13 +21,13 @@ from typing import NamedTuple
 
 from ...broadcast.backend import Retention
 
-MAGIC = b"SV"
+MAGIC = b"\xb5smv"  # no text begins so
 VERSION = 1
 MESSAGE, MARK, BEGIN, CLEAR, SUMMARY, TOUCH, LEAVE = range(7)
 HAS_RETENTION, HAS_NUMBER, HAS_DEDUPE = 1, 2, 4
 DEDUPE = 300_000  # milliseconds; what an entry without the field means, and the most there is
 
-HEAD = struct.Struct(">2sBBQQBBB")
+HEAD = struct.Struct(">4sBBQQBBB")
 NAMES = HEAD.size - 2
 """Where what tells ids apart begins: both lengths, the channel, the id."""
 RETENTION = struct.Struct(">QdQ")
@@ -90,7 +90,7 @@ def write(
 
 def origin_of(body: bytes) -> int:
     """Who wrote an entry; 0 where it is none."""
-    return int.from_bytes(body[4:12]) if body[:2] == MAGIC and len(body) >= HEAD.size else 0
+    return int.from_bytes(body[6:14]) if body[:4] == MAGIC and len(body) >= HEAD.size else 0
 
 
 class More(NamedTuple):

@@ -640,4 +640,7 @@ def _reason(error: Exception, options: Options) -> str:
     """Why a connection failed, in words."""
     if isinstance(error, TimeoutError):
         return f"no answer within {options.connect_timeout:g} s"
-    return str(error) or type(error).__name__
+    words = str(error) or type(error).__name__
+    if options.tls and "WRONG_VERSION_NUMBER" in words:
+        words += "; amqp:// is the scheme without TLS"
+    return words

@@ -146,14 +146,13 @@ class Log:
             self._start(offset, body)
         elif offset > self.last + 2:
             self._hole(offset)
-        self.last, self.last_body = offset, body
-        if body is None or len(body) < HEAD.size:
+        if body is None or len(body) < HEAD.size or body[:4] != MAGIC:
+            self.last, self.last_body = offset, body
             return self._follower.stranger(offset)
-        magic, version, kind, origin, ts, flags, name_size, id_size = HEAD.unpack_from(body)
-        if magic != MAGIC:
-            return self._follower.stranger(offset)
+        _, version, kind, origin, ts, flags, name_size, id_size = HEAD.unpack_from(body)
         if version != VERSION or kind > SUMMARY:
             raise LaterVersion(version, kind, offset)
+        self.last, self.last_body = offset, body
         self.read += len(body)
         if self._warming:
             self._warm(offset, ts)
@@ -171,7 +170,7 @@ class Log:
         self.whole = offset == 0
         self.floor = offset - 1 if offset else 0
         self._ids_since = (offset, 0, self._clock())
-        if body is not None and body[:2] == MAGIC and len(body) >= HEAD.size:
+        if body is not None and body[:4] == MAGIC and len(body) >= HEAD.size:
             self._warm_from = HEAD.unpack_from(body)[4]
 
     def _warm(self, offset: int, ts: int) -> None:
