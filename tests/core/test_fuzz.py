@@ -309,14 +309,14 @@ WORDS = st.one_of(
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
-@cases(500)
+@cases(300)
 @given(st.sampled_from(["GET", "POST"]), headers(most=8))
 def test_headers(fuzzed: Fuzzed, method: str, sent: Headers) -> None:
     wire = fuzzed(method, "/head", b"", sent)
     assert wire.status in (200, 400), wire.body
 
 
-@cases(200)
+@cases(150)
 @given(
     headers(
         b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"
@@ -329,7 +329,7 @@ def test_conditions_and_ranges_of_a_file(fuzzed: Fuzzed, sent: Headers) -> None:
         assert wire.body in b"public a"
 
 
-@cases(300)
+@cases(250)
 @given(like(b"a=1&b=2&n=3&f=1e5", b"n=" + b"9" * 5000, b"a=%ff&%zz&=;=&&", b"n=\xff&f=nan", b"a=%C3%BC&a=+"))
 def test_queries(fuzzed: Fuzzed, query: bytes) -> None:
     wire = fuzzed("GET", "/query", query)
@@ -339,7 +339,7 @@ def test_queries(fuzzed: Fuzzed, query: bytes) -> None:
         assert json.loads(wire.body)["args"] == grouped(expected)
 
 
-@cases(300)
+@cases(200)
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=5))
 def test_a_query_comes_as_it_was_sent(fuzzed: Fuzzed, pairs: list[tuple[str, str]]) -> None:
     wire = fuzzed("GET", "/query", urlencode(pairs).encode())
@@ -358,7 +358,7 @@ JSON_SEEDS = [
 ]  # fmt: skip
 
 
-@cases(300)
+@cases(250)
 @given(VALUES, st.sampled_from(["utf-8", "utf-16", "utf-32", "utf-8-sig"]), st.booleans(), st.data())
 def test_json_comes_back(
     fuzzed: Fuzzed, value: Any, encoding: str, ascii_only: bool, data: st.DataObject
@@ -406,7 +406,7 @@ FORM_TYPES = [
 ]
 
 
-@cases(500)
+@cases(350)
 @given(like(MULTIPART, b"a=1&b=%ff&c&=&" + b"x=" * 30), st.sampled_from(FORM_TYPES), st.data())
 def test_bodies_that_may_be_forms(fuzzed: Fuzzed, body: bytes, kind: bytes, data: st.DataObject) -> None:
     wire = fuzzed("POST", "/form", b"", [(b"content-type", kind)], *data.draw(cut(body)))
@@ -436,7 +436,7 @@ def multipart(draw: st.DrawFn) -> tuple[bytes, dict[str, list[Any]], dict[str, l
     return body + b"--" + BOUNDARY + b"--\r\n", grouped(fields), grouped(files)
 
 
-@cases(300)
+@cases(200)
 @given(multipart(), st.data())
 def test_a_form_comes_as_it_was_sent(
     fuzzed: Fuzzed, form: tuple[bytes, Any, Any], data: st.DataObject
@@ -446,7 +446,7 @@ def test_a_form_comes_as_it_was_sent(
     assert json.loads(wire.body) == {"form": fields, "files": files}
 
 
-@cases(150)
+@cases(120)
 @given(
     st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]),
     st.lists(st.binary(max_size=900), max_size=4),
@@ -469,7 +469,7 @@ def signed(app: Samovar, **content: Any) -> bytes:
     return b"session=" + str(signer.dumps(content)).encode()
 
 
-@cases(300)
+@cases(250)
 @given(st.data(), WORDS)
 def test_cookies(fuzzed: Fuzzed, app: Samovar, data: st.DataObject, said: str) -> None:
     good = signed(app, user="ada", _flashes=[("a", "b")], _permanent=True)
@@ -484,7 +484,7 @@ def test_cookies(fuzzed: Fuzzed, app: Samovar, data: st.DataObject, said: str) -
         assert good.partition(b"=")[2] in cookie, "a cookie was believed that is not as it was signed"
 
 
-@cases(250)
+@cases(200)
 @given(WORDS)
 def test_what_a_client_says_goes_into_headers(fuzzed: Fuzzed, said: str) -> None:
     query = urlencode({"say": said}).encode()
@@ -509,7 +509,7 @@ PATHS = st.one_of(
 )  # fmt: skip
 
 
-@cases(500)
+@cases(300)
 @given(st.sampled_from(["/static/", "/from/", "/static/sub/", "/static", "/"]), PATHS)
 def test_no_path_leaves_the_static_folder(fuzzed: Fuzzed, folder: Path, start: str, path: str) -> None:
     for given_path in (path, str(folder / path) if path else path):
