@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
 SESSION_LOOP = pytest.mark.asyncio(loop_scope="session")
-pytest_plugins = ["tests.support.limits", "tests.support.leaks"]
+pytest_plugins = ["tests.support.limits", "tests.support.leaks", "tests.support.patience"]
 
 BROWSER_ARGUMENTS = [
     "--disable-gpu",
