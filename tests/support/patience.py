@@ -31,7 +31,9 @@ def make_patient(function: Callable[..., Any]) -> None:
     parameters = inspect.signature(function).parameters.values()
     late = {p.name for p in parameters if p.name.endswith("timeout") and isinstance(p.default, float)}
     assert late, f"{function.__qualname__} has no timeout"
-    given = {p.name: PATIENCE if p.name in late else p.default for p in parameters if p.default is not p.empty}
+    given = {
+        p.name: PATIENCE if p.name in late else p.default for p in parameters if p.default is not p.empty
+    }
     only = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     plain: Any = function
     plain.__defaults__ = tuple(value for name, value in given.items() if name not in only)
