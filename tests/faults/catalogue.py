@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias, TypeVar
 
+from samovar.broadcast import State
 from samovar.errors import BackendUnavailable
 
-from ..support.rabbitmq import RabbitServer
-from ..support.until import until
+from ..support.rabbitmq import CtlError, RabbitServer
+from ..support.until import PATIENCE, until
 from .arena import Arena, Worker
 from .brokers import Broker, Local, Memory, RabbitMQ, Redis, SmallRabbitMQ, VolatileRedis
 from .checker import Promise
@@ -244,7 +245,7 @@ async def start_meets_restart(arena: Arena) -> None:
 async def data_wiped(arena: Arena) -> None:
     """The server starts on an empty disk."""
     broker = broker_of(arena, RabbitMQ)
-    async with arena.fault("wipe"):
+    async with stream_made(arena), arena.fault("wipe"):
         broker.kill()
         broker.server.wipe()
         await broker.up()
@@ -253,18 +254,44 @@ async def data_wiped(arena: Arena) -> None:
 async def stream_deleted(arena: Arena) -> None:
     """The stream is deleted under its readers and writers."""
     broker = broker_of(arena, RabbitMQ)
-    await until(lambda: broker.stream in broker.server.streams(), "the stream to be there")
-    async with arena.fault("stream deleted"):
-        broker.server.delete_queue(broker.stream)
+
+    def deleted() -> bool:
+        with contextlib.suppress(CtlError):  # it is still being recovered
+            broker.server.delete_queue(broker.stream)
+            return True
+        return False
+
+    async with stream_made(arena), arena.fault("stream deleted"):
+        await arena.until(deleted, "the stream to be deleted", PATIENCE)
+
+
+@asynccontextmanager
+async def stream_made(arena: Arena) -> AsyncIterator[None]:
+    """At the end wait until the stream is there anew and can be read.
+
+    A server that is killed while it makes one may say for ever after that the stream's node is down.
+    """
+    before = arena.direct.health.generation
+    yield
+
+    def made() -> bool:
+        health = arena.direct.health
+        return health.state is State.UP and health.generation > before
+
+    await arena.until(made, "the stream to be there anew", PATIENCE)
 
 
 async def stream_truncated(arena: Arena) -> None:
-    """While a worker stands still, so much is published that the stream drops what it has not read."""
+    """While a worker stands still, so much is published that the stream drops what it has not read.
+
+    The server holds some thousand messages ready for it, whatever their size: many small ones are what it takes.
+    """
     worker = arena.random.choice(arena.workers)
     async with arena.fault("stream truncated", worker.name):
         worker.signal(signal.SIGSTOP)
         try:
-            await arena.flood(600, 60_000, f"{DEEP}/0")
+            for _ in range(60):
+                await asyncio.gather(*(arena.flood(1, 2000, f"{DEEP}/0") for _ in range(200)))
         finally:
             worker.signal(signal.SIGCONT)
 
