@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .asgi.express import overrides
 from .ctx import Context
-from .express import overrides
 from .health import add_health
 from .serving import Serving
 from .typing import ASGIReceive, ASGISend, Scope
@@ -116,7 +116,7 @@ class Samovar(Serving):
         return self.request_context(self.request_class(scope, _GivenBody(body.data, send_push_promise)))
 
     is_express = False
-    """Requests take the fast road; see :mod:`samovar.core.express`."""
+    """Requests take the fast road; see :mod:`samovar.core.asgi.express`."""
     _direct = False
     _attributes = 0
 

@@ -203,13 +203,13 @@ class Contexts(Urls):
         route: Any = context.route
         request: Any = context.request
         return (
-            route.teardown
-            or self.teardown_appcontext_funcs
+            self.teardown_appcontext_funcs
             or request._parsed is not None
             or request_tearing_down.receivers
             or appcontext_tearing_down.receivers
             or appcontext_popped.receivers
             or self._torn_down_always
+            or route.teardown  # the last: its functions alone are express.tear_down's
         )
 
     async def tear_down(self, context: Context, error: BaseException | None = None) -> None:
@@ -228,6 +228,10 @@ class Contexts(Urls):
         await _attempt(errors, self.do_teardown_appcontext, error)
         if appcontext_popped.receivers:
             await send(appcontext_popped, self)
+        self.report_teardown(errors)
+
+    def report_teardown(self, errors: list[Exception]) -> None:
+        """Log what teardown functions raised; where exceptions propagate, the first is raised."""
         for failure in errors:
             self.log_exception(exc_info_of(failure))
         if errors and self.propagates_exceptions:

@@ -50,7 +50,7 @@ from .signals import (
     websocket_started,
 )
 from .typing import ResponseReturnValue
-from .utils import exc_info_of
+from .utils import exc_info_of, no_response_from
 from .wrappers.base import BaseRequestWebsocket
 from .wrappers.request import Request
 from .wrappers.response import Response
@@ -245,12 +245,12 @@ class Dispatch(Contexts):
             for func in context.after:
                 response = await self.ensure_async(func)(response)
                 if not isinstance(response, Response):
-                    raise TypeError(_no_response_from("after_this_request", func, response))
+                    raise TypeError(no_response_from("after_this_request", func, response))
         if route is not None:
             for hook in route.after:
                 response = await hook(response)
                 if not isinstance(response, Response):
-                    raise TypeError(_no_response_from("after_request", hook, response))
+                    raise TypeError(no_response_from("after_request", hook, response))
         opened = context._session  # not .session, which would open it
         if opened is not None and not self.session_interface.is_null_session(opened):
             await self.session_interface.save_session(self._whole, opened, response)
@@ -538,12 +538,7 @@ def _kept(kind: str, func: Any, before: Response | None, after: Any) -> Response
     """
     if isinstance(after, Response) or (after is None and before is None):
         return after
-    raise TypeError(_no_response_from(kind, func, after))
-
-
-def _no_response_from(kind: str, func: Any, value: Any) -> str:
-    what = "None" if value is None else type(value).__name__
-    return f"{kind} function {getattr(func, '__name__', func)!r} returned {what}: return the response"
+    raise TypeError(no_response_from(kind, func, after))
 
 
 def _view_of(context: Context | None) -> str:

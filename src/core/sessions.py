@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 from werkzeug.datastructures import CallbackDict
+from werkzeug.http import dump_cookie
+from werkzeug.sansio.response import Response as SansIOResponse
 
 from .json.tag import TaggedJSONSerializer
+from .signing import KeepingSerializer
 
 if TYPE_CHECKING:
     from .app import Samovar
@@ -42,6 +45,10 @@ class SessionMixin(MutableMapping[str, Any]):
         self["_permanent"] = bool(value)
 
 
+def _changed(session: Any) -> None:
+    session.modified = session.accessed = True
+
+
 class SecureCookieSession(CallbackDict[str, Any], SessionMixin):
     """The session kept in a signed cookie: the client can read it, and cannot change it."""
 
@@ -49,10 +56,7 @@ class SecureCookieSession(CallbackDict[str, Any], SessionMixin):
     accessed = False
 
     def __init__(self, initial: Any = None) -> None:
-        def changed(session: Any) -> None:
-            session.modified = session.accessed = True
-
-        super().__init__(initial, changed)
+        super().__init__(initial, _changed)
 
 
 class NullSession(SecureCookieSession):
@@ -143,6 +147,7 @@ class SecureCookieSessionInterface(SessionInterface):
 
     def __init__(self) -> None:
         self._signer: tuple[Any, URLSafeTimedSerializer] | None = None
+        self._around: dict[Any, list[str]] = {}  # what stands before and after a cookie's value; bounded
 
     def get_signing_serializer(self, app: Samovar) -> URLSafeTimedSerializer | None:
         """What signs and verifies; None without a secret key. Built once for as long as the keys are the same."""
@@ -154,7 +159,7 @@ class SecureCookieSessionInterface(SessionInterface):
         if self._signer is None or self._signer[0] != keys:
             self._signer = (
                 keys,
-                URLSafeTimedSerializer(
+                KeepingSerializer(
                     list(keys),
                     salt=self.salt,
                     serializer=self.serializer,
@@ -171,7 +176,7 @@ class SecureCookieSessionInterface(SessionInterface):
         signer = self.get_signing_serializer(app)
         if signer is None:
             return None
-        cookie = request.cookies.get(self.get_cookie_name(app))
+        cookie = request.cookie(self.get_cookie_name(app))
         if not cookie:
             return self._new_session()
         max_age = int(app.permanent_session_lifetime.total_seconds())
@@ -211,7 +216,7 @@ class SecureCookieSessionInterface(SessionInterface):
         if response is None:
             return
         if session.accessed:
-            response.vary.add("Cookie")
+            _vary_by_cookie(response)
         where: dict[str, Any] = {
             "domain": self.get_cookie_domain(app),
             "path": self.get_cookie_path(app),
@@ -223,7 +228,7 @@ class SecureCookieSessionInterface(SessionInterface):
         if not session:
             if session.modified:
                 response.delete_cookie(self.get_cookie_name(app), **where)
-                response.vary.add("Cookie")
+                _vary_by_cookie(response)
             return
         if not self.should_set_cookie(app, session):
             return
@@ -232,5 +237,38 @@ class SecureCookieSessionInterface(SessionInterface):
         value = self._signed(signer, session)
         text = value if isinstance(value, str) else value.decode("ascii")
         expires = self.get_expiration_time(app, session)
-        response.set_cookie(self.get_cookie_name(app), text, expires=expires, **where)
-        response.vary.add("Cookie")
+        self._set_cookie(response, self.get_cookie_name(app), text, expires, where)
+        if not session.accessed:
+            _vary_by_cookie(response)
+
+    def _set_cookie(
+        self, response: Response, name: str, text: str, expires: datetime | None, where: dict[str, Any]
+    ) -> None:
+        """Set the cookie: what is around its value is kept, where that does not change."""
+        if expires is not None or type(response).set_cookie is not SansIOResponse.set_cookie:
+            response.set_cookie(name, text, expires=expires, **where)
+            return
+        key = (name, *where.values())
+        around = self._around.get(key)
+        if around is None:
+            around = dump_cookie(name, "-", **where).split("=-", 1)
+            if len(self._around) < _MAX_AROUND:
+                self._around[key] = around
+        cookie = f"{around[0]}={text}{around[1]}"
+        most = response.max_cookie_size
+        if most and len(cookie) > most:  # it warns
+            response.set_cookie(name, text, **where)
+        else:
+            response.headers.add("Set-Cookie", cookie)
+
+
+_MAX_AROUND = 64
+
+
+def _vary_by_cookie(response: Response) -> None:
+    headers = response.headers
+    for name, _ in headers:
+        if name in ("Vary", "vary") or name.lower() == "vary":
+            response.vary.add("Cookie")
+            return
+    headers.add("Vary", "Cookie")

@@ -7,22 +7,26 @@ plain road; ``tests/core/test_express.py`` compares the two over generated reque
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from .sessions import SecureCookieSessionInterface
-from .signals import appcontext_pushed, request_finished, request_started
-from .signals import send as send_signal
-from .wrappers.response import NO_LENGTH
+from ..sessions import SecureCookieSessionInterface
+from ..signals import appcontext_pushed, request_finished, request_started
+from ..signals import send as send_signal
+from ..utils import no_response_from
+from ..wrappers.response import NO_LENGTH, Response
 
 if TYPE_CHECKING:
-    from .app import Samovar
-    from .asgi.http import HTTPHandler
-    from .ctx import Context
-    from .wrappers.request import Request
+    from ..app import Samovar
+    from ..ctx import Context
+    from ..wrappers.request import Request
+    from .http import HTTPHandler
 
 STEPS = (
     "context_entered",
     "dispatch_request",
+    "do_teardown_appcontext",
+    "do_teardown_request",
     "finalize_request",
     "full_dispatch_request",
     "handle_request",
@@ -30,6 +34,7 @@ STEPS = (
     "preprocess_request",
     "process_response",
     "request_context",
+    "tear_down",
 )
 """The methods that are left out on the fast road."""
 
@@ -59,8 +64,13 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
             if request_started.receivers:
                 await send_signal(request_started, app)
             result: Any = None
-            if route.preprocessors or route.before:
+            if route.preprocessors:
                 result = await app.preprocess_request(context)
+            else:
+                for hook in route.before:
+                    result = await hook()
+                    if result is not None:
+                        break
             if result is None:
                 if (
                     request.routing_exception is None
@@ -77,8 +87,14 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
         if response._code == 503:
             response = await app.finalize_request(response, context)
         else:
-            if context.after is not None or route.after or context._session is not None:
+            if context.after is not None or context._session is not None:
                 response = await app.process_response(response, context)
+            else:
+                for hook in route.after:
+                    given = await hook(response)
+                    if not isinstance(given, Response):
+                        raise TypeError(no_response_from("after_request", hook, given))
+                    response = given
             if request_finished.receivers:
                 await send_signal(request_finished, app, response=response)
     except Exception as error:
@@ -106,3 +122,20 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else data})
     except OSError:
         handler._log_gone()
+
+
+async def tear_down(app: Samovar, functions: tuple[Callable[..., Awaitable[Any]], ...]) -> None:
+    """Run the functions of ``teardown_request`` after a request that went well and has nothing else to tear down.
+
+    Args:
+        app: whose they are.
+        functions: as the route has them.
+    """
+    errors: list[Exception] = []
+    for function in functions:
+        try:
+            await function(None)
+        except Exception as error:
+            errors.append(error)  # the others must run too
+    if errors:
+        app.report_teardown(errors)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import ClientDisconnected
 
 from ..ctx import Context, _current
-from ..express import answer_and_send
 from ..realtime.own import LAST_WORD, OwnStream, own_stream
 from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
 from ..utils import drive, finish_within, within
+from .express import answer_and_send, tear_down
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -85,8 +85,15 @@ class HTTPHandler:
             raise
         finally:
             try:
-                if app.context_has_exit_work(context):
-                    await app.tear_down(context, error if error is not None else context.error)
+                work = app.context_has_exit_work(context)
+                if work:
+                    if error is None:
+                        error = context.error
+                    functions = context.route.teardown if context.route is not None else ()
+                    if error is None and app.is_express and work is functions:
+                        await tear_down(app, functions)
+                    else:
+                        await app.tear_down(context, error)
             finally:
                 _current.reset(token)
                 watcher = self._watcher

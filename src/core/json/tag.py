@@ -181,6 +181,9 @@ class TagDateTime(JSONTag):
         return parse_date(value)
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class TaggedJSONSerializer:
     """Writes and reads JSON with tags; ItsDangerous uses it as its serializer.
 
@@ -233,7 +236,7 @@ class TaggedJSONSerializer:
 
     def dumps(self, value: Any) -> str:
         """*value* as compact JSON text."""
-        return json.dumps(self.tag(value), separators=(",", ":"))
+        return _encode(self.tag(value))
 
     def loads(self, text: str | bytes) -> Any:
         """What :meth:`dumps` was given."""

@@ -112,15 +112,24 @@ class BaseRequestWebsocket(SansIORequest):
     def cookies(self) -> ImmutableMultiDict[str, str]:
         """The cookies, each name with its first value in front."""
         texts = [value.decode("latin-1") for name, value in self.scope["headers"] if name == b"cookie"]
-        return parse_cookie(";".join(texts), cls=self.dict_storage_class)
+        return cast(
+            "ImmutableMultiDict[str, str]", parse_cookie(";".join(texts), cls=self.dict_storage_class)
+        )
 
     def cookie(self, name: str) -> str | None:
-        """One cookie, without looking at the others where there are none of that name."""
-        if "cookies" not in self.__dict__ and not any(
-            key == b"cookie" and name.encode() in value for key, value in self.scope["headers"]
-        ):
-            return None
-        return self.cookies.get(name)
+        """The first cookie of that name; in its usual form without parsing the others."""
+        if "cookies" in self.__dict__:
+            return self.cookies.get(name)
+        wanted = name.encode()
+        for key, value in self.scope["headers"]:
+            if key == b"cookie" and wanted in value:
+                for pair in value.split(b";"):
+                    own, _, text = pair.partition(b"=")
+                    if own.strip() == wanted:
+                        text = text.strip()
+                        plain = text.isascii() and text[:1] != b'"'
+                        return text.decode() if plain else self.cookies.get(name)
+        return None
 
     @lazy
     def remote_addr(self) -> str | None:
