@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .arena import Arena
-from .brokers import Broker, Local, Memory, Redis, Valkey, VolatileRedis
+from .brokers import Broker, Local, Memory, RabbitMQ, Redis, Valkey, VolatileRedis
 from .catalogue import LOSSY, faults_for, promise_for
 from .checker import Promise
 from .figures import measure
@@ -33,6 +33,8 @@ BROKERS = {
 
 @pytest.fixture(params=BROKERS)
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Broker:
+    if request.param == "rabbitmq":  # its other tests are in test_rabbitmq.py
+        return RabbitMQ(tmp_path, request.getfixturevalue("rabbitmq"))
     kind = BROKERS[request.param]
     if issubclass(kind, Valkey):
         request.getfixturevalue("valkey_here")
@@ -84,7 +86,7 @@ async def test_data_that_somebody_removes_from_a_durable_store_are_a_gap(
     assert verdict.figures.gaps["reset"]["wipe"] > 0
 
 
-@pytest.mark.parametrize("broker", ["local", "redis"], indirect=True)
+@pytest.mark.parametrize("broker", ["local", "redis", "rabbitmq"], indirect=True)
 async def test_thousands_of_clients_that_come_back_at_once_read_history_once(
     broker: Broker, tmp_path: Path
 ) -> None:
