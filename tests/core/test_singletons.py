@@ -103,6 +103,7 @@ async def test_one_that_returns_is_not_run_again_while_its_worker_lives(make: Ma
         await until(lambda: log == ["one"])
         async with two.test_app():
             await until(lambda: two.hub.stats()["subscriptions"] == 1)
+            await asyncio.sleep(0.05)
             assert log == ["one"]
 
 

@@ -424,6 +424,28 @@ async def test_hooks_come_in_their_order_plain_ones_too(app: Samovar) -> None:
     ]  # fmt: skip
 
 
+async def test_every_teardown_runs_whichever_raise(app: Samovar) -> None:
+    log = app.extensions["log"]
+    for name in ("first", "second"):
+
+        @app.teardown_websocket
+        async def teardown(error: BaseException | None, name: str = name) -> None:
+            log.append(name)
+            raise RuntimeError(name)
+
+    @app.teardown_appcontext
+    async def last(error: BaseException | None) -> None:
+        log.append("appcontext")
+
+    @app.websocket("/ws")
+    async def handler() -> None:
+        await websocket.send("x")
+
+    async with app.test_client().websocket("/ws") as ws:
+        assert await ws.wait_closed() in (1000, 1011)
+    assert log == ["second", "first", "appcontext"]
+
+
 async def test_after_websocket_gets_a_refusals_response(app: Samovar) -> None:
     app.add_websocket("/ws", "ws", lambda: ("no", 403))
 
