@@ -9,6 +9,7 @@ is told later by whoever listens (``told.py``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +25,7 @@ from .codec import JSONCodec, check_member_id, payload
 from .message import Member
 from .names import presence_channel
 from .presence import Attendance
+from .retry import delays
 from .told import Told, Word
 
 LEASE = 30.0  # seconds; renewed at a third, so two renewals may fail
@@ -296,13 +298,19 @@ class Members:
             self._channels.start(self._listen(told), "listen")
 
     async def _listen(self, told: Told) -> None:
-        """Hear what is told from now on, and look who is there."""
-        try:
+        """Hear what is told from now on, and look who is there, as those do who follow."""
+        name = told.channel.name[1:]
+        with contextlib.suppress(BackendUnavailable):  # the channel was given up
             await told.channel.ready()
             told.listen()
-            await self._look(told)
-        except BackendUnavailable as error:
-            logger.info("who is in %s is looked at later: %s", told.channel.name[1:], error)
+            for delay in delays(most=0.5):
+                try:
+                    return await self._look(told)
+                except BackendUnavailable as error:
+                    if self._told.get(name) is not told:
+                        return
+                    logger.debug("who is in %s: %s; asking again in %.2f s", name, error, delay)
+                await asyncio.sleep(delay)
 
     def _to_compare(self) -> list[str]:
         """Channels whose turn it is; those that nobody follows any more are forgotten."""

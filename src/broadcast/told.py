@@ -46,22 +46,18 @@ class Told:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self._listens = False
-        self._looked: float | None = None
+        self._looked: float | None = None  # None: not yet
         self._keys: dict[Key, Member] | None = None  # None: not known
         self._doubted: set[Key] = set()
         self._heard: set[Key] | None = None  # during a look
 
     def due(self, now: float, lease: float) -> bool:
-        """Whether who is there should be held against it: first of all, once a lease, and soon where it differed."""
-        if not self._listens:
-            return False
-        return self._looked is None or now - self._looked >= (lease / 3 if self._doubted else lease)
+        """Whether who is there should be held against it: once a lease, and soon where it differed."""
+        return self._looked is not None and now - self._looked >= (lease / 3 if self._doubted else lease)
 
     def listen(self) -> None:
         """Hear what is told from now on, until the channel leaves: this does not keep it from that."""
         self.channel.go_live(Follow(self.channel, self))
-        self._listens = True
 
     # --- a sink of its channel --------------------------------------------------------------------------------------
 
@@ -74,10 +70,8 @@ class Told:
         """Never: there is no queue."""
 
     def _take(self, event: Event, size: int) -> bool:
-        if not isinstance(event, Message):
-            self._keys = self._looked = None
-            self._doubted.clear()
-        elif (said := _read(event)) is not None:
+        # What a Gap hides was told, or was not: it is told, once more perhaps, if it differs from who is there.
+        if isinstance(event, Message) and (said := _read(event)) is not None:
             word, member = said
             key = group_key(member)
             self._doubted.discard(key)

@@ -503,6 +503,7 @@ def promise_for(arena: Arena) -> Promise:
         shallow=plan.shallow,
         lease=plan.lease if plan.lounges else 0.0,
         patience=plan.patience,
+        slack=plan.slack,
         repeats=frozenset(any_number),
         sparse=isinstance(arena.broker, RabbitMQ),
     )

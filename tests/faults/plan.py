@@ -40,6 +40,7 @@ class Plan:
         guests: members per hub that come and go there.
         watchers: subscribers per hub that follow their coming and going.
         lease: seconds a member outlives its worker.
+        slack: seconds beyond that for which it may still be listed: what a busy machine holds up.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Plan:
     guests: int = 4
     watchers: int = 1
     lease: float = 30.0
+    slack: float = 1.0
 
     @property
     def channels(self) -> list[str]:

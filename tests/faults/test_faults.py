@@ -56,7 +56,8 @@ async def test_nothing_is_lost_in_silence_under_any_fault(broker: Broker, tmp_pa
         heads=alone,
         rate=40.0,
         lounges=2,
-        lease=2.0,
+        lease=1.0,
+        slack=10.0,
     )
     faults = faults_for(broker)
     verdict = await endure(
