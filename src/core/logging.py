@@ -62,6 +62,13 @@ class LocalQueueHandler(QueueHandler):
         """None: the lock would be held while a thread waits for the queue, and the loop would wait for that."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Ask the filters, which from Python 3.12 on may change the record, and pass it on; without a lock."""
+        kept: Any = self.filter(record)
+        if kept:
+            self.emit(kept if isinstance(kept, logging.LogRecord) else record)
+        return bool(kept)
+
     def setFormatter(self, fmt: logging.Formatter | None) -> None:
         """Format by *fmt* in every handler behind."""
         super().setFormatter(fmt)
