@@ -374,6 +374,7 @@ class Dispatch(Contexts):
             error = raised
             raise
         finally:
+            websocket.handled = True  # a peer that leaves now does not cut short what is given back
             try:
                 await self.tear_down(context, error if error is not None else context.error)
             finally:

@@ -136,11 +136,12 @@ class FormDataParser:
         options: Mapping[str, str],
     ) -> FormAndFiles:
         parser = MultiPartParser(
-            self.stream_factory,
-            self.max_form_memory_size,
-            self.cls,
+            cls=self.cls,
+            file_storage_cls=self.file_storage_class,
+            max_content_length=self.max_content_length,
+            max_form_memory_size=self.max_form_memory_size,
             max_form_parts=self.max_form_parts,
-            file_storage_class=self.file_storage_class,
+            stream_factory=self.stream_factory,
         )
         boundary = options.get("boundary", "").encode("latin-1", "replace")
         return await parser.parse(body, boundary, content_length)
@@ -157,29 +158,33 @@ class MultiPartParser:
     """Reads a multipart body.
 
     Args:
-        stream_factory: gives the file that an upload is written to; see :class:`FormDataParser`.
-        max_form_memory_size: bytes of fields held in memory; None for no limit.
-        cls: the class of what is returned.
         buffer_size: bytes given to the decoder at a time.
+        cls: the class of what is returned.
+        file_storage_cls: the class of an upload.
+        max_content_length: bytes of the whole as announced; None for no limit.
+        max_form_memory_size: bytes of fields held in memory; None for no limit.
         max_form_parts: fields and files; None for no limit.
-        file_storage_class: the class of an upload.
+        stream_factory: gives the file that an upload is written to; see :class:`FormDataParser`.
     """
 
     def __init__(
         self,
-        stream_factory: StreamFactory | None = None,
-        max_form_memory_size: int | None = None,
-        cls: type[Any] | None = None,
+        *,
         buffer_size: int = FEED_BYTES,
+        cls: type[Any] | None = None,
+        file_storage_cls: type[FileStorage] = FileStorage,
+        max_content_length: int | None = None,
+        max_form_memory_size: int | None = None,
         max_form_parts: int | None = None,
-        file_storage_class: type[FileStorage] = FileStorage,
+        stream_factory: StreamFactory | None = None,
     ) -> None:
-        self.stream_factory = stream_factory
-        self.max_form_memory_size = max_form_memory_size
-        self.cls: type[Any] = cls or ImmutableMultiDict
         self.buffer_size = buffer_size
+        self.cls: type[Any] = cls or ImmutableMultiDict
+        self.file_storage_cls = file_storage_cls
+        self.max_content_length = max_content_length
+        self.max_form_memory_size = max_form_memory_size
         self.max_form_parts = max_form_parts
-        self.file_storage_class = file_storage_class
+        self.stream_factory = stream_factory
 
     async def parse(
         self, body: AsyncIterable[bytes], boundary: bytes, content_length: int | None = None
@@ -189,6 +194,8 @@ class MultiPartParser:
         Raises:
             BadRequest: malformed. RequestEntityTooLarge: over a bound.
         """
+        if self.max_content_length is not None and (content_length or 0) > self.max_content_length:
+            raise RequestEntityTooLarge()
         if not boundary or len(boundary) > 70:  # RFC 2046, 5.1.1
             raise BadRequest("the multipart body has no usable boundary in its content type")
         form = _MultipartForm(self, boundary, content_length)
@@ -281,7 +288,7 @@ class _MultipartForm:
         if isinstance(part, File) and self._upload is not None:
             stream = await self._upload.finish()
             self._upload = None
-            file = self._parser.file_storage_class(stream, part.filename, part.name, headers=part.headers)
+            file = self._parser.file_storage_cls(stream, part.filename, part.name, headers=part.headers)
             self._files.append((part.name, file))
         else:
             self._fields.append((part.name, self._text.decode(_charset(part.headers), "replace")))

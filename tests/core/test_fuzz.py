@@ -298,9 +298,12 @@ WORDS = st.one_of(
     TEXT,
     st.sampled_from(
         [
-            "http://[", "//evil.com\r\nSet-Cookie: a=b", "javascript:alert(1)", "\r\n\r\n<script>", "ü\0", "%0d%0a", "\\\\host\\x",
-            "http://a:port/", "?", "#", "\u2028", "http://\u2100.com", "a" * 5000, "http://[::1", "///", "mailto:x", "http://@:0/",
-            "//[v1.x]/", "https://münchen.de/ü?ü#ü", '"; filename="evil', "..", "\udc80".encode("utf-8", "replace").decode(),
+            "http://[", "//evil.com\r\nSet-Cookie: a=b", "javascript:alert(1)", "\r\n\r\n<script>", "ü\0", "%0d%0a",
+            "\\\\host\\x",
+            "http://a:port/", "?", "#", "\u2028", "http://\u2100.com", "a" * 5000, "http://[::1", "///", "mailto:x",
+            "http://@:0/",
+            "//[v1.x]/", "https://münchen.de/ü?ü#ü", '"; filename="evil', "..",
+            "\udc80".encode("utf-8", "replace").decode(),
         ]
     ),
 )  # fmt: skip
@@ -354,7 +357,8 @@ VALUES = st.recursive(
 )
 JSON_SEEDS = [
     b'{"a": [1, 2.5e3, "\\u00fc", null, true], "b": {}}',
-    b"NaN", b"-Infinity", b"1e999", b'"\\ud800"', b'"\\ud83d\\ude00"', b"[" * 500, b"1" * 500, b'{"a":1,"a":2}', b"\xef\xbb\xbf[]",
+    b"NaN", b"-Infinity", b"1e999", b'"\\ud800"', b'"\\ud83d\\ude00"', b"[" * 500, b"1" * 500, b'{"a":1,"a":2}',
+    b"\xef\xbb\xbf[]",
 ]  # fmt: skip
 
 
@@ -499,8 +503,10 @@ PATHS = st.one_of(
     st.lists(
         st.sampled_from(
             [
-                "..", ".", "", "/", "a.txt", "sub", "b.txt", "private.txt", "static-private", "%2e%2e", "..%2f", "\\", "..\\",
-                "\0", "~", "etc", "passwd", "C:", "C:\\", "//", "....//", "\udcff", "a.txt/", "a.txt\0.png", "..;", "\u2025", "NUL",
+                "..", ".", "", "/", "a.txt", "sub", "b.txt", "private.txt", "static-private", "%2e%2e", "..%2f",
+                "\\", "..\\",
+                "\0", "~", "etc", "passwd", "C:", "C:\\", "//", "....//", "\udcff", "a.txt/", "a.txt\0.png", "..;",
+                "\u2025", "NUL",
             ]
         ),
         max_size=6,

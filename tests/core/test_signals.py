@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import pytest
 
 import samovar
-from samovar import Samovar
+from samovar import Samovar, websocket
 from samovar.core import signals
 from samovar.core.logging import create_logger, default_handler, has_level_handler
 
@@ -36,6 +37,35 @@ async def test_the_signals_of_a_request() -> None:
         for name, receiver in zip(names, receivers, strict=True):
             getattr(samovar, name).disconnect(receiver)
     assert seen == list(names)
+
+
+async def test_a_websocket_is_torn_down_to_the_end_though_its_peer_leaves_meanwhile() -> None:
+    app = Samovar(__name__, static_folder=None)
+    begun, left = asyncio.Event(), asyncio.Event()
+    ended: list[str] = []
+
+    @app.websocket("/")
+    async def ws() -> None:
+        await websocket.send("x")
+
+    @app.teardown_websocket
+    async def slowly(error: BaseException | None) -> None:
+        begun.set()
+        await left.wait()
+        ended.append("websocket")
+
+    @app.teardown_appcontext
+    async def last(error: BaseException | None) -> None:
+        ended.append("app")
+
+    async with app.test_client().websocket("/") as ws_client:
+        await ws_client.receive()
+        await begun.wait()
+        await ws_client.disconnect()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        left.set()
+    assert ended == ["websocket", "app"]
 
 
 async def test_plain_receivers_run_too() -> None:

@@ -70,6 +70,8 @@ class Websocket(BaseRequestWebsocket):
         self._iterator: weakref.ref[_Messages] | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._awaits_close = False
+        self.handled = False
+        """The handler has ended, and what comes after it is running."""
 
     def __repr__(self) -> str:
         return f"<Websocket {self.path!r} {self.id} {self.lane.state.name}>"
@@ -299,10 +301,11 @@ class Websocket(BaseRequestWebsocket):
 
     @property
     def ends_gracefully(self) -> bool:
-        """The handler was promised time to finish: it iterates, waits for the end, or closed by itself."""
+        """The handler has time to finish: it iterates, waits for the end, closed by itself, or is being torn down."""
         iterating = self._iterator is not None and self._iterator() is not None
         closed = self.lane.closed
-        return iterating or self._awaits_close or (closed is not None and closed.initiator == "app")
+        told = self._awaits_close or self.handled
+        return iterating or told or (closed is not None and closed.initiator == "app")
 
 
 class _Messages:
