@@ -98,15 +98,17 @@ class Fate:
     channel: str
     id: str
     begun: float
+    tries: int = 0
     results: list[str] = field(default_factory=list)
     places: dict[Place, float] = field(default_factory=dict)
 
     @property
     def result(self) -> str:
-        """acked if any attempt was; unknown if one may be in; else rejected."""
+        """acked if any attempt was; unknown if one may be in, as one that was never answered may; else rejected."""
         if "acked" in self.results:
             return "acked"
-        return "rejected" if self.results and set(self.results) == {"rejected"} else "unknown"
+        answered = len(self.results) >= self.tries
+        return "rejected" if answered and set(self.results) == {"rejected"} else "unknown"
 
 
 @dataclass
@@ -243,7 +245,7 @@ class Checker:
             case Got():
                 self._got(self._stream(entry), entry)
             case Tried():
-                self.fates.setdefault(entry.id, Fate(entry.channel, entry.id, entry.t))
+                self.fates.setdefault(entry.id, Fate(entry.channel, entry.id, entry.t)).tries += 1
             case Answered():
                 self._answered(entry)
             case Told():

@@ -115,6 +115,9 @@ def _noticed(figures: Figures, entries: Iterable[Entry], faults: Sequence[Fault]
 
 
 def _publishes(figures: Figures, entries: Iterable[Entry]) -> None:
-    tried = {entry.id: entry.t for entry in entries if isinstance(entry, Tried)}
+    tried: dict[str, float] = {}
+    for entry in entries:
+        if isinstance(entry, Tried):
+            tried.setdefault(entry.id, entry.t)
     acked = (entry for entry in entries if isinstance(entry, Answered) and entry.result == "acked")
     figures.publish = sorted(entry.t - tried[entry.id] for entry in acked if entry.id in tried)

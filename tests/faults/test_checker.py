@@ -275,6 +275,13 @@ def test_a_wrong_run_is_named(name: str) -> None:
     assert kind in report.kinds, [str(violation) for violation in report.violations]
 
 
+def test_an_attempt_that_was_never_answered_may_be_in_though_the_one_before_was_rejected() -> None:
+    run = Run().open("e:0").publish(1, result="rejected")
+    _with(run, Tried(run.now, "w", "c", "c-e-1")).got(1).head("e:1")
+    report = run.check()
+    assert report.violations == [] and (report.tried, report.unknown, report.rejected) == (1, 1, 0)
+
+
 def test_a_malformed_cursor_may_be_refused() -> None:
     assert _with(Run(), Refused(0.0, "s", "c", "malformed", "InvalidCursor")).check().violations == []
 

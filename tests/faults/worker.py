@@ -111,10 +111,10 @@ async def publisher(desk: Desk, hub: Hub, name: str) -> None:
 
 async def publish(desk: Desk, hub: Hub, rng: random.Random, channel: str, id: str) -> None:
     """One message, until its fate is known; what is rejected is tried again half of the time."""
-    desk.journal.write(Tried(now(), desk.name, channel, id))
     body = "x" * desk.plan.body
     for attempt in range(60):
         again = True
+        desk.journal.write(Tried(now(), desk.name, channel, id))
         try:
             published = await hub.publish(channel, body, id=id)
         except PublishUnknown:
