@@ -100,7 +100,7 @@ class Broker:
 
     def _forget(self, channel: str) -> None:
         """Forget the channel and what it holds."""
-        self._count_ids(channel, -self._streams.pop(channel).ids)
+        self._count_ids(channel, -self._streams.pop(channel).ids, None)
         self._holding.pop(channel, None)
 
     # --- the operations of the contract, none of which waits --------------------------------------------------------
@@ -127,11 +127,12 @@ class Broker:
             version=version,
             dedupe_seconds=dedupe_seconds,
         )
-        if ids != stream.ids:
-            self._count_ids(channel, stream.ids - ids)
+        if change := stream.ids - ids:
+            self._count_ids(channel, change, stream)
             if self._ids > MAX_IDS:
                 self._forget_an_id(stream)
-        self._tidy(channel, now, now + min(stream.retention.seconds, dedupe_seconds or math.inf))
+        keep = stream.retention.seconds
+        self._tidy(channel, now, now + (dedupe_seconds if 0 < dedupe_seconds < keep else keep))
         if record is not None and (receivers := self.receivers.get(channel)):
             for receiver in tuple(receivers):
                 receiver.message(record)
@@ -153,20 +154,19 @@ class Broker:
                 stream = self._streams[name]
                 ids = stream.ids
                 end = stream.expire(now)
-                self._count_ids(name, stream.ids - ids)
+                self._count_ids(name, stream.ids - ids, stream)
                 if end is None:
                     continue
                 due = end
             holding[name] = due
 
-    def _count_ids(self, channel: str, change: int) -> None:
-        """*channel* remembers so many ids more, or fewer."""
+    def _count_ids(self, channel: str, change: int, stream: Stream | None) -> None:
+        """*channel* remembers so many ids more, or fewer; None: it is forgotten itself."""
         self._ids += change
-        stream = self._streams.get(channel)
-        if stream is not None and stream.ids:
-            self._with_ids.setdefault(channel)
-        else:
+        if stream is None or not stream.ids:
             self._with_ids.pop(channel, None)
+        elif change == stream.ids:
+            self._with_ids[channel] = None
 
     def _forget_an_id(self, stream: Stream) -> None:
         """The stream's own oldest goes before its time, or, where it has only a new one, that of others in turn."""
@@ -175,8 +175,9 @@ class Broker:
             self._with_ids.move_to_end(channel)
             channel = next(iter(self._with_ids))
             self._with_ids.move_to_end(channel)
-        self._streams[channel].forget_oldest_id()
-        self._count_ids(channel, -1)
+            stream = self._streams[channel]
+        stream.forget_oldest_id()
+        self._count_ids(channel, -1, stream)
 
     def attach(self, receiver: Receiver, channels: Collection[str]) -> None:
         """From now on *receiver* gets the records of these channels, which it is told."""
@@ -204,7 +205,7 @@ class Broker:
         """Begin a new epoch and let the receivers look."""
         stream = self.stream(channel)
         ids, head = stream.ids, stream.clear(new_epoch())
-        self._count_ids(channel, -ids)
+        self._count_ids(channel, -ids, stream)
         for receiver in tuple(self.receivers.get(channel, ())):
             receiver.attached([channel])
         return head

@@ -230,6 +230,8 @@ def _retention(messages: int, seconds: float, size: int) -> Retention:
 
 def read_seconds(value: Any) -> float:
     """A time span, cut to a day."""
+    if type(value) is float and 0 <= value <= MAX_LEASE:
+        return value
     check(type(value) in (int, float) and value >= 0 and not math.isnan(value), "seconds")
     return min(float(value), MAX_LEASE)
 
