@@ -86,7 +86,8 @@ SAYS = """
     query_string access_route authorization accept_charsets accept_encodings accept_languages accept_mimetypes
     cache_control if_match if_none_match if_modified_since if_unmodified_since if_range range date referrer origin
     pragma max_forwards mimetype mimetype_params content_type content_encoding content_md5
-    access_control_request_headers access_control_request_method is_json http_version endpoint view_args blueprint blueprints routing_exception
+    access_control_request_headers access_control_request_method is_json http_version endpoint view_args blueprint
+    blueprints routing_exception
     trusted_hosts cookies user_agent max_content_length max_form_memory_size max_form_parts
 """
 SENT = {
