@@ -18,7 +18,7 @@ Cause: TypeAlias = Literal["own", "foreign", "future", "malformed", "none"]
 
 
 class Tried(NamedTuple):
-    """A publisher began to publish *id*, or tries again; without an :class:`Answered` nobody knows what became of it."""
+    """A publisher began to publish *id*, or tries again; without an :class:`Answered` nobody knows what came of it."""
 
     t: float
     worker: str
