@@ -6,6 +6,7 @@ if __name__ != "samovar":  # the directory is src/, the package is samovar
 from markupsafe import Markup, escape
 
 from .broadcast import ChannelRule, Gap, Hub, Message, Position, latest
+from .core import json as json  # ``from samovar import json``, as Flask's; not in a star import
 from .core.app import Samovar
 from .core.blueprints import Blueprint
 from .core.config import Config

@@ -129,6 +129,11 @@ def test_all_that_quart_exports_is_exported() -> None:
     assert set(TOP.split()) - set(samovar.__all__) == set()
 
 
+def test_json_is_there_as_in_flask() -> None:
+    assert samovar.json.loads(samovar.json.dumps({"tea": [1]})) == {"tea": [1]}
+    assert "json" not in samovar.__all__
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_of_the_same_name_has_what_people_import(module: str) -> None:
     found = importlib.import_module(f"samovar.core.{module}")
