@@ -1,14 +1,16 @@
 """Ten minutes of churn: joins, leaves and publishes over 10,000 channels, and what the process weighs meanwhile.
 
-    python benchmarks/churn.py [--seconds 600] [--url memory://] [--plot docs/_static/churn.svg]
+    python benchmarks/churn.py [--seconds 600] [--settle 420] [--url memory://] [--plot docs/_static/churn.svg]
 
 Subscribers come to random channels (one in ten resumes from a cursor of a while ago), read what is there and go; every
-channel is published to now and then; members enter and leave. Fifty rounds a second, however fast the machine is,
-since more work in the same time keeps more. All channels and their presence are used once before the first sample.
+channel is published to now and then; members enter and leave. Fifty rounds a second, however fast the machine is, since
+more work in the same time keeps more.
 
-Sampled once a second are resident memory and the blocks that Python has allocated, which tell the same without the
-allocator's part. The slopes are those of straight lines through the second half of the samples: joins and leaves of
-members are kept for five minutes, so before that growth is to be expected, and after it growth is a leak.
+All channels and their presence are used once, and the same work goes on for ``--settle`` seconds before the first
+sample: joins and leaves of members are kept for five minutes, so until these are over growth is to be expected. After
+that it is a leak. Resident memory is sampled once a second; the slope is that of a straight line through all samples.
+At first and at last it also counts the blocks that Python has allocated, rubbish collected: the same without the
+allocator's part.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from __future__ import annotations
 # ruff: noqa: T201  # it prints its figures
 import argparse
 import asyncio
+import gc
 import random
 import resource
 import sys
 import time
+from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 from samovar.broadcast import ChannelRule, Hub, Member, Subscription
 
@@ -40,12 +43,10 @@ def resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-class Sample(NamedTuple):
-    """How much memory there was when: seconds, MiB, blocks."""
-
-    time: float
-    resident: float
-    blocks: int
+def blocks() -> int:
+    """How many blocks of memory Python has allocated, rubbish not counted."""
+    gc.collect()
+    return sys.getallocatedblocks()
 
 
 class Churn:
@@ -61,14 +62,14 @@ class Churn:
         self.random = random.Random(seed)
         self.open: list[tuple[str, Subscription]] = []
         self.cursors: dict[str, str] = {}
-        self.counts = {"joins": 0, "leaves": 0, "publishes": 0, "received": 0, "members": 0}
+        self.counts = Counter[str]()
 
     def channel(self) -> str:
         return f"churn/{self.random.randrange(CHANNELS)}"
 
     async def join(self) -> None:
         channel = self.channel()
-        since = self.cursors.pop(channel, None) if self.random.random() < 0.1 else None
+        since = self.cursors[channel] if self.random.random() < 0.1 else None
         subscription = await self.hub.subscribe(channel, since=since).__aenter__()
         self.open.append((channel, subscription))
         self.counts["joins"] += 1
@@ -78,8 +79,7 @@ class Churn:
         self.open[index], self.open[-1] = self.open[-1], self.open[index]
         channel, subscription = self.open.pop()
         self.counts["received"] += len(await subscription.events(timeout=0))
-        if len(self.cursors) < CHANNELS:
-            self.cursors[channel] = subscription.cursor
+        self.cursors[channel] = subscription.cursor
         subscription.close()
         self.counts["leaves"] += 1
 
@@ -102,17 +102,18 @@ class Churn:
             await self.hub.publish(channel, n)
             await self.hub.enter(channel, Member("first"))
             await self.hub.leave(channel, "first", grace=0)
+            self.cursors[channel] = await self.hub.cursor(channel)
 
-    async def run(self, seconds: float) -> list[Sample]:
-        """Work; returns a sample a second."""
+    async def run(self, seconds: float) -> list[tuple[float, float]]:
+        """Work; returns (second, MiB), once a second."""
         start = due = time.monotonic()
-        samples = [Sample(0.0, resident(), sys.getallocatedblocks())]
+        samples = [(0.0, resident())]
         while (now := time.monotonic() - start) < seconds:
             await self.round()
             due += ROUND
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            if now - samples[-1].time >= 1:
-                samples.append(Sample(now, resident(), sys.getallocatedblocks()))
+            if now - samples[-1][0] >= 1:
+                samples.append((now, resident()))
         return samples
 
     async def round(self) -> None:
@@ -165,26 +166,28 @@ def plot(samples: list[tuple[float, float]], title: str) -> str:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--settle", type=float, default=420)
     parser.add_argument("--url", default="memory://")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     async with Hub(arguments.url, channels=[RULE], linger=1) as hub:
         churn = Churn(hub)
         await churn.warm_up()
+        await churn.run(arguments.settle)
+        churn.counts.clear()
+        before = blocks()
         samples = await churn.run(arguments.seconds)
         told = ", ".join(f"{count:,} {name}" for name, count in churn.counts.items())
-        settled = samples[len(samples) // 2 :]
-        kib = slope([(sample.time, sample.resident * 1024) for sample in settled])
-        blocks = slope([(sample.time, sample.blocks) for sample in settled])
-        print(f"{arguments.url}: {samples[-1].time:.0f} s, {told}")
-        for when, sample in (("at first", samples[0]), ("half-way", settled[0]), ("at last", samples[-1])):
-            print(f"{when}: {sample.resident:.1f} MiB resident, {sample.blocks:,} blocks")
-        print(f"slope of the second half: {kib:+.1f} KiB and {blocks:+,.0f} blocks a minute")
+        kib = slope([(x, y * 1024) for x, y in samples])
+        print(f"{arguments.url}: {samples[-1][0]:.0f} s, {told}")
+        print(
+            f"resident: {samples[0][1]:.1f} MiB at first, {samples[-1][1]:.1f} at last; {kib:+.1f} KiB a minute"
+        )
+        print(f"blocks: {before:,} at first, {blocks():,} at last")
         print("left:", {name: hub.stats()[name] for name in ("channels", "subscriptions", "queued")})
         if arguments.plot:
-            points = [(sample.time, sample.resident) for sample in samples]
-            title = f"Resident memory, MiB: churn over {CHANNELS:,} channels. Second half: {kib:+.1f} KiB a minute"
-            arguments.plot.write_text(plot(points, title))
+            title = f"Resident memory, MiB: churn over {CHANNELS:,} channels. Slope: {kib:+.1f} KiB a minute"
+            arguments.plot.write_text(plot(samples, title))
 
 
 if __name__ == "__main__":
