@@ -905,7 +905,7 @@ def test_worker_processes_agree_on_one_order(tmp_path: Path, start_hub: Start) -
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        first, second = (worker.communicate(timeout=20)[0] for worker in workers)
+        first, second = (worker.communicate(timeout=60)[0] for worker in workers)
     finally:
         for worker in workers:
             worker.kill()

@@ -61,7 +61,7 @@ def test_a_successor_is_no_sibling(
 ) -> None:
     assert not found("shop", tmp_path)
     if how == "ends":
-        processes[0].communicate("\n", timeout=10)
+        processes[0].communicate("\n", timeout=60)
     else:
         processes[0].kill()
         processes[0].wait()

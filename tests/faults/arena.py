@@ -295,7 +295,7 @@ class Arena:
                     heads[channel] = await self.direct.cursor(channel)
                     return bool(heads[channel])
 
-                await until_async(asked, f"the head of {channel}", timeout=10)
+                await until_async(asked, f"the head of {channel}")
             self.journal.write(*(Head(now(), channel, head) for channel, head in heads.items()))
         else:
             entries = read_all([worker.journal for worker in self.workers])

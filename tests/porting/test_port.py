@@ -205,7 +205,7 @@ async def test_words_come_as_server_sent_events_too(house: ModuleType, app: Any)
         assert await connection.receive() == b": welcome\n\n"
         assert (connection.status_code, connection.headers["Content-Type"]) == (200, "text/event-stream")
         broker = importlib.import_module(f"{house.__name__}.chat").broker
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not broker.rooms.get("tea"):
                 await asyncio.sleep(0)
         await app.test_client().post("/chat/tea", json={"words": "hot"})
@@ -288,7 +288,7 @@ async def test_serving_begins_and_ends_and_background_work_is_done(house: Module
     async with app.test_app() as serving:
         assert app.extensions["events"] == ["opened"]
         assert (await serving.test_client().post("/kettle")).status_code == 202
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await app.extensions["kettle"].wait()
     assert app.extensions["events"] == ["opened", "closed"]
     assert app.extensions["served"] == 1
