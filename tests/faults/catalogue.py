@@ -449,7 +449,11 @@ RABBITMQ: Mapping[str, Act] = {
 }
 LOSSY: Mapping[str, Act] = {"wipe": wipe, "evict": evict, "clear": clear}
 """Of Redis: somebody removes data. Each is a Gap where there was something to lose, whatever the server keeps."""
-STREAM_LOST: Mapping[str, Act] = {"wipe": data_wiped, "stream deleted": stream_deleted, "clear": clear}
+STREAM_LOST: Mapping[str, Act] = {
+    "wipe": data_wiped,
+    "stream deleted": stream_deleted,
+    "clear": clear,
+}
 """The same of RabbitMQ."""
 
 
