@@ -689,12 +689,13 @@ class BackendContract:
 
     async def test_a_lease_has_one_holder_and_passes_on(self, connect: Connect) -> None:
         inside: list[str] = []
-        terms: list[int | None] = []
+        terms: list[int] = []
 
         async def hold(hub: Hub, name: str) -> None:
             async with hub.lease("job", seconds=60) as lease:
                 inside.append(name)
                 assert len(inside) == 1, "two hold it at once"
+                assert lease.term is not None
                 terms.append(lease.term)
                 await asyncio.sleep(0)
                 inside.remove(name)
