@@ -222,6 +222,13 @@ async def test_a_worker_that_starts_late_knows_all(url: str) -> None:
                 assert await got(messages, 5) == list(range(5))
 
 
+async def test_the_first_calls_wait_until_the_log_is_read(url: str) -> None:
+    async with Hub(url) as hub:
+        cursor = await hub.cursor("c")
+        assert cursor and (await hub.publish("c", "x")).position is not None
+        assert [m.data for m in (await hub.history("c", since=cursor)).messages] == ["x"]
+
+
 async def test_what_was_published_before_a_read_is_in_it_whoever_reads(url: str) -> None:
     async with up(url) as one, up(url) as two:
         for n in range(30):

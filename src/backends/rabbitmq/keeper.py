@@ -147,7 +147,7 @@ class Keeper:
         return self._presence.into
 
     async def current(self, *, reading: bool = False) -> Session:
-        """The session that is up; waits for the first attempt to connect, but for no later one.
+        """The session that is up; waits for the first attempt to come up, but for no later one.
 
         Args:
             reading: one that still reads the log will do, if it is sure of the epoch: what is written before that
@@ -156,7 +156,7 @@ class Keeper:
         Raises:
             BackendUnavailable: none is; the message says why.
         """
-        if self.session is None and not self._attempted:
+        if not self._attempted:
             await self._attempt.wait(2 * self.options.connect_timeout)
         sure = self.log.epoch != NO_EPOCH and self._log.proof is None and self._witness is None
         good = self.up or (reading and sure)
@@ -235,8 +235,6 @@ class Keeper:
         self.why = "the log is being read"
         for reading in (self._log, self._presence):
             await session.read(reading.channel, reading.stream, reading.begin())
-        self._attempted = True
-        self._attempt.wake()
         for reading in (self._log, self._presence):
             if reading.proved is not None:
                 await self._wait(session, PROVING, reading.proved)
@@ -264,16 +262,19 @@ class Keeper:
             Lost: a link is gone, or gives nothing.
         """
         loop = asyncio.get_running_loop()
-        mark = self._mark(session, reading)
+        mark: Waiting | None = None
         while True:
+            mark = mark or self._mark(session, reading)
             barred = session.out.barred is not None
-            await self._wait(session, STILL / 2, None if barred else mark)
+            await self._wait(session, STILL / 2, None if barred else mark.read)
             idle = loop.time() - reading.progress
             if session.out.barred is not None:
                 if barred and idle >= STILL:
                     return
-            elif not barred and mark.done():
-                return
+            elif mark.read.done():
+                if mark.read.result() is not None:
+                    return
+                mark = None  # an alarm that is over was in between
             elif idle >= READING:
                 raise Lost(f"the stream {reading.stream} gives none of its entries")
 
@@ -325,25 +326,26 @@ class Keeper:
         """Ask for signs of life and send probes until a link is lost."""
         loop = asyncio.get_running_loop()
         next_probe = loop.time()
-        sent = 0.0
+        sent, patience = 0.0, 2 * self.options.heartbeat
         self._summary_at = 0.0
-        probe: asyncio.Future[Any] | None = None
+        probe: Waiting | None = None
         while True:
             now = loop.time()
-            if probe is not None and probe.done():
+            if probe is not None and probe.read.done():
                 self._probed(probe, now - sent)
                 probe = None
-            if probe is not None and now >= sent + 2 * self.options.heartbeat:
-                session.tail.abort("what is published does not arrive: the probe did not come back")
+            if probe is not None and now >= sent + patience:
+                # Where entries keep coming we are late, and no link is at fault.
+                if probe.confirmed is None or now - self._log.progress >= patience:
+                    session.tail.abort("what is published does not arrive: the probe did not come back")
+                sent = now
             elif probe is None and now >= next_probe and session.out.barred is None:
                 next_probe = now + self.options.probe * random.uniform(0.8, 1.2)
-                with suppress(
-                    BackendUnavailable
-                ):  # too much is on its way; that arrives or not, as a probe would
+                with suppress(BackendUnavailable):  # too much is on its way: that is a probe by itself
                     probe, sent = self._mark(session, self._log), now
             self._sum_up(session, now)
-            due = next_probe if probe is None else sent + 2 * self.options.heartbeat
-            await self._wait(session, max(0.01, due - now), probe)
+            due = next_probe if probe is None else sent + patience
+            await self._wait(session, max(0.01, due - now), None if probe is None else probe.read)
 
     def _sum_up(self, session: Session, now: float) -> None:
         """Write a summary of the log, if it is time for one, and nobody else does within some seconds."""
@@ -360,15 +362,12 @@ class Keeper:
                 for rest in self.log.summary():
                     self.send(session, SUMMARY, rest=rest)
 
-    def _probed(self, probe: asyncio.Future[Any], took: float) -> None:
-        if probe.cancelled() or probe.exception() is not None or self.barred:
-            return
-        self._lag = took
-        self.report()
+    def _probed(self, probe: Waiting, took: float) -> None:
+        if probe.read.exception() is None and probe.read.result() is not None:
+            self._lag = took
+            self.report()
 
-    async def _wait(
-        self, session: Session, seconds: float, future: asyncio.Future[Accepted] | asyncio.Future[None] | None
-    ) -> None:
+    async def _wait(self, session: Session, seconds: float, future: asyncio.Future[Any] | None) -> None:
         """Wait so long, or until *future* is done, asking for signs of life meanwhile.
 
         Raises:
@@ -494,10 +493,10 @@ class Keeper:
 
     # --- marks ------------------------------------------------------------------------------------------------------
 
-    def _mark(self, session: Session, reading: Reading[Any]) -> asyncio.Future[Any]:
-        """Write a mark to a stream; the future is done when it was read."""
+    def _mark(self, session: Session, reading: Reading[Any]) -> Waiting:
+        """Write a mark to a stream. It is done with None where an alarm kept it from being written."""
         presence = reading is self._presence
-        return self.send(session, MARK, id=self._epoch_id(), number=self.log.term, presence=presence).read
+        return self.send(session, MARK, id=self._epoch_id(), number=self.log.term, presence=presence)
 
     async def settled(self, *, presence: bool = False) -> None:
         """Return when everything that was confirmed before this call was read: in the log, or in the other stream.
@@ -515,7 +514,7 @@ class Keeper:
     def _mark_now(self, reading: Reading[Any]) -> asyncio.Future[Any]:
         if self.session is None or not self.up:
             raise BackendUnavailable(self.words(self.why))
-        return self._mark(self.session, reading)
+        return self._mark(self.session, reading).read
 
     def _repeat_epoch(self) -> None:
         """Tell whoever does not know it which epoch it is."""

@@ -351,8 +351,11 @@ class Link(asyncio.Protocol):
         if self._transport is not None and not self.lost.done():
             self._flush()
             self._transport.write(frame.marshal(commands.Connection.Close(200, "bye", 0, 0), 0))
-            transport, self._transport = self._transport, None
-            transport.close()
+            if (
+                not self._transport.get_write_buffer_size()
+            ):  # else nobody takes it, and closing would wait for that
+                transport, self._transport = self._transport, None
+                transport.close()
         self.abort(why)
 
     def connection_lost(self, exc: Exception | None) -> None:
