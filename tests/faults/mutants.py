@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from samovar.backends.rabbitmq import log, reading
 from samovar.backends.redis import keeper, session
 from samovar.broadcast import Record, channel
 
@@ -25,6 +26,26 @@ def no_contiguity(patch: Callable[[Any, str, Any], None]) -> None:
             self._hold(record)
 
     patch(channel.Channel, "received", received)
+
+
+def no_look_for_holes(patch: Callable[[Any, str, Any], None]) -> None:
+    """RabbitMQ's stream is read on from wherever the server goes on."""
+
+    def accepted(self: reading.Reading[Any], offset: int, body: bytes | None) -> bool:
+        self.proof = (offset, body)
+        taken = proved(self, offset, body)
+        if offset > self.into.last:
+            self.into.take(offset, body)
+        return taken
+
+    proved = reading.Reading.prove
+    patch(reading.Reading, "prove", accepted)
+    patch(log.Log, "_hole", lambda *_: None)
+
+
+def no_memory_of_ids(patch: Callable[[Any, str, Any], None]) -> None:
+    """Workers that read RabbitMQ's stream take every message for a new one."""
+    patch(log.Log, "_known", lambda *_: False)
 
 
 MUTANTS: dict[str, Callable[[Callable[[Any, str, Any], None]], None]] = {

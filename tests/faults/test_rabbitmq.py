@@ -1,4 +1,4 @@
-"""RabbitMQ under every fault, once; and what is lost with its stream is told."""
+"""RabbitMQ under every fault, once; what is lost with its stream is told; and that this can fail."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from ..support.rabbitmq import RabbitServer
+from ..support.until import PATIENCE
 from .arena import Arena
 from .brokers import RabbitMQ, SmallRabbitMQ
 from .catalogue import Act, faults_for, stream_deleted, stream_truncated
+from .checker import Promise
+from .mutants import no_look_for_holes, no_memory_of_ids
 from .ordeal import endure
 from .plan import Plan
+from .relay import Relay
+from .stage import Stage
+from .test_mutants import hubs, judge, twins
 
 SEED = 11
+TRUNCATED = Promise(gaps={"stream truncated": 1}, sparse=True)
 
 
 class Once:
@@ -82,3 +89,47 @@ async def test_what_the_stream_loses_is_a_gap(
     )
     assert not verdict.words, verdict.words
     assert sum(verdict.figures.gaps[reason][name] for reason in ("reset", "lost", "expired")) > 0
+
+
+@twins
+async def test_what_the_stream_dropped_is_not_looked_for(
+    mutated: bool, rabbitmq: RabbitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that comes back is moved forward by the server, without a word, to what the stream still has."""
+    if mutated:
+        no_look_for_holes(monkeypatch.setattr)
+    broker = SmallRabbitMQ(tmp_path, rabbitmq)
+    async with (
+        Relay(broker.target) as relay,
+        hubs(broker.url(), broker.url(relay.port)) as [here, there],
+        Stage(tmp_path) as stage,
+    ):
+        await stage.publish(here, 5)
+        await stage.follow(there, "there")
+        await stage.caught_up(here)
+        relay.refuse()
+        relay.cut()
+        await stage.publish(here, 10)
+        for _ in range(20):
+            await here.publish_many([("flood", "x" * 60_000)] * 10)
+        stage.fault("stream truncated")
+        relay.restore()
+        await stage.publish(here, 10)
+        report = await stage.judge(here, TRUNCATED, limit=PATIENCE)
+    judge(report, mutated, "silent loss")
+
+
+@twins
+async def test_no_memory_of_ids(
+    mutated: bool, rabbitmq: RabbitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mutated:
+        no_memory_of_ids(monkeypatch.setattr)
+    broker = RabbitMQ(tmp_path, rabbitmq)
+    async with hubs(broker.url(), broker.url()) as [here, there], Stage(tmp_path) as stage:
+        await stage.follow(there, "there")
+        for hub in (here, there):
+            stage.published = 0
+            await stage.publish(hub, 3)
+        report = await stage.judge(here, TRUNCATED, limit=PATIENCE)
+    judge(report, mutated, "duplicate")
