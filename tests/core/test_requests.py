@@ -228,6 +228,25 @@ async def test_the_time_limit_is_for_the_whole_body(app: Samovar) -> None:
     assert wire.status == 408
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=B"])
+async def test_the_time_limit_is_for_the_whole_form(app: Samovar, kind: str) -> None:
+    @app.post("/form")
+    async def form() -> Any:
+        return dict(await request.form)
+
+    app.config["BODY_TIMEOUT"] = 0.05
+    wire = Wire(app, "POST", "/form", headers=[(b"content-type", kind.encode())])
+    pieces = iter([b"--B\r\nContent-Disposition: form-data; name=a\r\n\r\n"])
+
+    async def drip() -> Any:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": next(pieces, b"x"), "more_body": True}
+
+    async with asyncio.timeout(60):
+        await app(wire.scope, drip, wire.send)
+    assert wire.status == 408
+
+
 async def test_a_cancelled_body_is_not_a_timeout(app: Samovar) -> None:
     app.config["BODY_TIMEOUT"] = 30
     wire = Wire(app, "POST", "/data")

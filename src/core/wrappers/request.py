@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
+from contextlib import aclosing
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeVar, overload
 
@@ -83,14 +84,20 @@ class Body:
             raise RequestEntityTooLarge()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._pieces(keep=False)
+        return self.pieces()
 
-    def keeping(self) -> AsyncIterator[bytes]:
-        """The pieces as they come, kept as well, so that the whole may still be awaited afterwards."""
-        return self._pieces(keep=True)
+    async def pieces(self, *, keep: bool = False, whole: bool = False) -> AsyncGenerator[bytes, None]:
+        """The pieces as they come.
 
-    async def _pieces(self, *, keep: bool) -> AsyncIterator[bytes]:
+        Args:
+            keep: keep them as well, so that the whole may still be awaited afterwards.
+            whole: the time limit is for all of them, not for each.
+
+        Raises:
+            RequestEntityTooLarge: 413, over the limit. RequestTimeout: 408, too slow.
+        """
         kept, seen = self._kept, 0
+        left, end = self._timeout, 0.0
         while seen < len(kept) or not self._complete:
             if seen < len(kept):
                 piece = kept[seen]
@@ -99,16 +106,20 @@ class Body:
                 await self._my_turn()
                 continue
             else:
-                piece = await self._take(keep)
+                piece = await self._take(keep, left)
                 seen += keep
+                if whole and self._timeout is not None and not self._complete:
+                    now = asyncio.get_running_loop().time()
+                    end = end or now + self._timeout
+                    left = max(0.0, end - now)
             if piece:
                 yield piece
 
-    async def _take(self, keep: bool) -> bytes:
+    async def _take(self, keep: bool, timeout: float | None) -> bytes:
         """The next piece of the source, for somebody who iterates."""
         self._busy = True
         try:
-            piece = await self._next(self._timeout)
+            piece = await self._next(timeout)
         finally:
             self._pass_on()
         if keep:
@@ -260,7 +271,7 @@ class Request(BaseRequestWebsocket):
         path = scope["path"]
         if "//" in path or path[:1] != "/" or scope.get("root_path"):
             path = routed_path(scope)
-        self.path = path
+        self.path: Any = path
         self.method = scope["method"]
         self._source = source
 
@@ -426,8 +437,8 @@ class Request(BaseRequestWebsocket):
     async def _parse_form(self) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
         parser = self.make_form_data_parser()
         # What is held in memory anyway stays readable, as those who verify a signature over it need it.
-        body = self.body if self.mimetype == MULTIPART else self.body.keeping()
-        return await parser.parse(body, self.mimetype, self.content_length, self.mimetype_params)
+        async with aclosing(self.body.pieces(keep=self.mimetype != MULTIPART, whole=True)) as pieces:
+            return await parser.parse(pieces, self.mimetype, self.content_length, self.mimetype_params)
 
     def make_form_data_parser(self) -> FormDataParser:
         """The parser of this request's form."""
