@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from functools import partial
@@ -41,11 +42,10 @@ from .timeline import GAP_SIZE, Entry, Stretch, Timeline
 T = TypeVar("T")
 Offer: TypeAlias = Callable[[Event, int], bool]
 PAGE = 500  # records a read of history asks for
-MAX_BUFFER = (
-    5000  # live records held while history is read; beyond that the oldest go, since history has them
-)
+MAX_BUFFER = 5000  # live records held while history is read; of more the oldest go, since history has them
+MAX_BUFFER_BYTES = 16 * 1024 * 1024  # the same in bytes
 
-logger = logging.getLogger("samovar.channel")
+logger: logging.Logger = logging.getLogger("samovar.channel")
 
 
 class State(Enum):
@@ -118,11 +118,11 @@ class Follow:
     __slots__ = ("channel", "healing", "position", "reason", "sink")
 
     def __init__(self, channel: Channel, sink: Sink) -> None:
-        self.channel = channel
-        self.sink = sink
+        self.channel: Channel = channel
+        self.sink: Sink = sink
         self.position: Position | None = None
         self.reason: str = "expired"
-        self.healing = False
+        self.healing: bool = False
 
     @property
     def live(self) -> bool:
@@ -140,20 +140,21 @@ class Channel:
     """
 
     __slots__ = (
-        "_again", "_buffer", "_changed", "_linger", "_port", "_reads", "_refusal", "_sync",
+        "_again", "_buffer", "_buffered", "_changed", "_linger", "_port", "_reads", "_refusal", "_sync",
         "attachment", "follows", "live", "name", "quiet", "state", "timeline",
     )  # fmt: skip
 
     def __init__(self, name: str, port: Port, keep: Retention) -> None:
-        self.name = name
-        self.state = State.JOINING
-        self.timeline = Timeline(Position("", 0), keep)
+        self.name: str = name
+        self.state: State = State.JOINING
+        self.timeline: Timeline = Timeline(Position("", 0), keep)
         self.follows: set[Follow] = set()
         self.live: dict[Follow, Offer] = {}
-        self.quiet = True
+        self.quiet: bool = True
         self.attachment = 0
         self._port = port
-        self._buffer: list[Record] = []
+        self._buffer: deque[Record] = deque()
+        self._buffered = 0  # bytes
         self._again = False
         self._refusal = ""
         self._linger: asyncio.TimerHandle | None = None
@@ -213,7 +214,7 @@ class Channel:
         self._move(State.LEFT)
         self._cancel_linger()
         self._stop_tasks()
-        self._buffer.clear()
+        self._held()
         self._changed.wake()
         self._port.leave(self)
 
@@ -331,8 +332,7 @@ class Channel:
 
     def _begin(self, page: Page) -> None:
         """Join what was held to a head that is where the channel stands."""
-        held, self._buffer = self._buffer, []
-        woven = weave(self.name, self.last, page, held, limit=PAGE)
+        woven = weave(self.name, self.last, page, self._held(), limit=PAGE)
         self._apply(woven)
         if self.state is State.LEFT:
             return
@@ -351,9 +351,18 @@ class Channel:
             self.leave()
 
     def _hold(self, record: Record) -> None:
-        self._buffer.append(record)
-        if len(self._buffer) > MAX_BUFFER:
-            del self._buffer[0]
+        buffer = self._buffer
+        buffer.append(record)
+        self._buffered += len(record.envelope)
+        while len(buffer) > MAX_BUFFER or (self._buffered > MAX_BUFFER_BYTES and len(buffer) > 1):
+            self._buffered -= len(buffer.popleft().envelope)
+
+    def _held(self) -> list[Record]:
+        """What was held, which is not any more."""
+        held = list(self._buffer)
+        self._buffer.clear()
+        self._buffered = 0
+        return held
 
     def _resync(self) -> None:
         """Something may be missing: read history from where the channel stands."""
@@ -370,8 +379,7 @@ class Channel:
         while True:
             self._again = False
             page = await self._history(since=self.last, limit=PAGE)
-            held, self._buffer = self._buffer, []
-            woven = weave(self.name, self.last, page, held, limit=PAGE, force=force)
+            woven = weave(self.name, self.last, page, self._held(), limit=PAGE, force=force)
             self._apply(woven)
             if self.state is State.LEFT:  # a sink that was let go was the last
                 return
@@ -388,7 +396,9 @@ class Channel:
                 self._deliver(step)
             else:
                 self._announce(step)
-        self._buffer[:0] = woven.rest
+        held = self._held()
+        for record in (*woven.rest, *held):
+            self._hold(record)
 
     # --- to the sinks -----------------------------------------------------------------------------------------------
 

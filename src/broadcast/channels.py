@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ REFUSED_AGAIN = (
 )
 CHECK_EVERY = 10.0  # seconds, with jitter, between two comparisons of quiet channels with the broker's heads
 
-logger = logging.getLogger("samovar.channels")
+logger: logging.Logger = logging.getLogger("samovar.channels")
 
 
 class Channels:
@@ -63,7 +63,7 @@ class Channels:
         self.linger = linger
         self.clock = clock
         self.last_health = Health(State.DOWN, reason="not started")
-        self.health_since = clock()
+        self.health_since: float = clock()
         self.table: dict[str, Channel] = {}
         self.on_up: Callable[[], None] = lambda: None
         """Called when the backend is no longer down."""
@@ -190,14 +190,18 @@ class Channels:
             add = [name for name in names if name in self.table]
             self._attached.difference_update(drop)
             self._attached.update(add)
-            try:
-                if drop:
-                    await self.backend.detach(drop)
-                    self._ask_again()  # there may be room now
-                if add:
-                    await self.backend.attach(add)
-            except BackendUnavailable as error:
-                logger.debug("attaching waits for the broker: %s", error)
+            if drop:
+                await self._say(self.backend.detach(drop))
+                self._ask_again()  # there may be room now
+            if add:
+                await self._say(self.backend.attach(add))
+
+    async def _say(self, call: Awaitable[None]) -> None:
+        """What is to be attached or not is known to the backend; a broker that is away learns it when it is back."""
+        try:
+            await call
+        except BackendUnavailable as error:
+            logger.debug("attaching waits for the broker: %s", error)
 
     async def _ask_heads(self) -> None:
         """Get the heads of the channels that look, some at a time, until none does."""

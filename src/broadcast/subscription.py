@@ -141,7 +141,9 @@ class Subscription:
 
         Raises:
             AlreadySubscribed: this subscription follows it already.
-            BackendUnavailable: the broker did not answer within the hub's ``join_timeout``.
+            BackendUnavailable: the broker did not answer within the hub's ``join_timeout``, or the channel was removed
+                meanwhile.
+            HubClosed: the hub stopped, or this subscription was closed.
         """
         check_channel(channel)
         cursor, last = _cursor_for(since, 1), check_last(last)
@@ -149,7 +151,8 @@ class Subscription:
         try:
             return await self._begin(channel, follow, cursor, last)
         except BaseException:
-            self._exit(channel)
+            if self._follows.get(channel) is follow:  # it may have been removed, and added again, meanwhile
+                self._exit(channel)
             raise
 
     async def remove(self, channel: str) -> None:
@@ -239,8 +242,14 @@ class Subscription:
         stretch: Stretch,
         gap: Gap | None = None,
     ) -> Subscribed:
-        """Queue the first word, the Gap if there is one, and as much of the backlog as is at hand."""
+        """Queue the first word, the Gap if there is one, and as much of the backlog as is at hand.
+
+        Raises:
+            BackendUnavailable: the place was given up while this was being found out.
+        """
         name, counters = follow.channel.name, self._house.counters
+        if self._follows.get(name) is not follow:
+            raise BackendUnavailable(f"channel {name!r} was left before it began")
         counters.recovered += recovered is True
         counters.unrecovered += recovered is False
         first = Subscribed(name, recovered, named)

@@ -133,6 +133,10 @@ class FaultyBackend(MemoryBackend):
         for channel in channels:
             self._wanted.pop(channel, None)
         self.calls.append(("detach", tuple(channels)))
+        if planned := self.fail.get("detach"):
+            error = planned.pop(0)
+            if error is not None:
+                raise error
         await super().detach(channels)
 
     async def history(self, channel: str, **options: Any) -> Page:

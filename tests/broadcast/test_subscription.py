@@ -15,6 +15,7 @@ from samovar.broadcast.channels import CHECK_EVERY
 from samovar.broadcast.codec import Envelope, encode
 from samovar.errors import AlreadySubscribed, BackendUnavailable, HubClosed, InvalidCursor, SlowSubscriber
 from samovar.tasks import Scope
+from tests.support.until import until
 
 from .faulty import Clock, FaultyBackend, SparseBackend
 
@@ -936,3 +937,80 @@ async def test_a_round_of_checks_is_spread_over_its_time(monkeypatch: pytest.Mon
         assert sizes == [10, 10, 5, 10, 10, 5]
         assert len(set(looked)) == 25
         assert all(CHECK_EVERY / 3 * 0.8 <= wait <= CHECK_EVERY / 3 * 1.2 for wait in waits)
+
+
+# --- what ends while it begins --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["remove", "remove and add", "close", "stop"])
+async def test_a_channel_that_is_left_before_it_began_leaves_nothing(end: str) -> None:
+    hub, link, other = linked()
+    async with hub, hub.subscribe("c") as neighbour:
+        since = await hub.cursor("c")
+        for n in range(300):  # more than the worker remembers
+            await other.publish("c", n)
+        await until(lambda: neighbour.queued > 300, "the neighbour has all")
+        channel = hub._channels.table["c"]
+        link.slow["history"] = 20
+        messages = hub.subscribe()
+        async with Scope("joins") as scope, messages:
+            joining = scope.start(messages.add("c", since=since))
+            await turns(3)
+            assert not joining.done()
+            match end:
+                case "close":
+                    messages.close()
+                case "stop":
+                    messages.stop()
+                case _:
+                    await messages.remove("c")
+            if end == "remove and add":
+                await messages.add("c")
+            await asyncio.wait({joining})
+            assert isinstance(joining.exception(), BackendUnavailable | HubClosed)
+            await other.publish("c", "later")
+            if end == "remove and add":
+                assert messages.channels == ("c",) and len(channel.live) == 2
+                assert await now(messages) == [("first", None), "later"]
+            else:
+                assert messages.channels == () and not messages.queued and not messages.recovered
+        assert len(channel.live) == len(channel.follows) == 1, "the neighbour's"
+
+
+async def test_what_is_held_while_history_is_read_is_bounded_in_bytes() -> None:
+    hub, link, _ = linked(max_message_bytes=1 << 20)
+    other = Hub(MemoryBackend(link.broker), max_message_bytes=1 << 20)
+    async with hub, hub.subscribe("c", max_bytes=1 << 30) as messages:
+        channel = hub._channels.table["c"]
+        link.slow["history"] = 2000
+        link.drop = lambda record: record.position.offset == 1
+        await other.publish("c", 1)
+        link.drop = lambda record: False
+        for _ in range(40):
+            await other.publish("c", b"x" * (1 << 20))
+        assert channel.state is State.RESYNC and 1 < len(channel._buffer) <= 17
+        link.slow["history"] = 0
+        got = await messages.events()
+        while len(got) < 3 or not isinstance(got[-1], Message) or got[-1].position.offset < 41:
+            got += await messages.events()
+        place = 0
+        for event in got[1:]:
+            if isinstance(event, Gap):
+                assert event.after is not None and event.until is not None and event.after.offset == place
+                place = event.until.offset
+            else:
+                assert event.position.offset == place + 1
+                place += 1
+        assert place == 41
+
+
+async def test_a_detach_that_fails_keeps_no_other_from_being_attached() -> None:
+    hub, link, other = linked(linger=0)
+    async with hub, hub.subscribe("a"):
+        link.fail["detach"] = [BackendUnavailable("not now")]
+        async with hub.subscribe("b"):
+            pass
+        async with asyncio.timeout(60), hub.subscribe("c") as messages:
+            assert not link.fail["detach"]
+            await other.publish("c", 1)
+            assert await now(messages) == [("first", None), 1]
