@@ -43,9 +43,9 @@ _DELIVER = struct.pack(">HH", 60, 60)
 _RETURN = struct.pack(">HH", 60, 50)
 _CONTENT = struct.Struct(">HHQH")
 _TAG = struct.Struct(">Q")
-_HEADERS_ONLY = 0x2000
-# The headers of a message of ours in a stream: one entry, put there by the broker.
-_OFFSET_ENTRY = struct.pack(">I", 25) + b"\x0fx-stream-offsetl"
+_BEFORE_HEADERS, _HEADERS = 0xE001, 0x2000  # flags of what stands before the headers, and of them
+# How the headers of a message of ours begin, behind their length: what the broker put there.
+_OFFSET_ENTRY = b"\x0fx-stream-offsetl"
 _OFFSET = struct.Struct(">q")
 
 FrameT = TypeVar("FrameT", bound=Frame)
@@ -246,7 +246,7 @@ class Link(asyncio.Protocol):
             return self.abort("a message without its beginning came")
         _, _, content.left, flags = _CONTENT.unpack_from(data, at)
         head = at + 14
-        if flags == _HEADERS_ONLY and data[head : head + 21] == _OFFSET_ENTRY:
+        if flags & _BEFORE_HEADERS == _HEADERS and data[head + 4 : head + 21] == _OFFSET_ENTRY:
             (content.offset,) = _OFFSET.unpack_from(data, head + 21)
         elif not content.back:
             content.offset = _offset(data[at:stop])

@@ -1,0 +1,206 @@
+"""The link to RabbitMQ, without a server: what it makes of bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from pamqp import commands, frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+from samovar.backends.rabbitmq import link as link_module
+from samovar.backends.rabbitmq.link import Link, Lost, Nacked, publishing
+from samovar.errors import BackendUnavailable
+
+
+class Ear:
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+
+    def delivered(self, channel: int, tag: int, offset: int | None, body: bytes | None) -> None:
+        self.heard.append((channel, tag, offset, body))
+
+    def returned(self, body: bytes | None) -> None:
+        self.heard.append(("returned", body))
+
+    def blocked(self, why: str | None) -> None:
+        self.heard.append(("blocked", why))
+
+
+class Sent(asyncio.Transport):
+    """A transport that remembers what was written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = b""
+        self.gone = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.data += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        self.gone = True
+
+
+@pytest.fixture
+async def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+async def link(ear: Ear) -> Link:
+    link = Link(ear)
+    link.connection_made(Sent())
+    return link
+
+
+def message(tag: int, body: bytes, channel: int = 3, most: int = 1000, **properties: Any) -> bytes:
+    """A delivery as the broker sends it."""
+    found = commands.Basic.Properties(**properties)
+    parts = [
+        frame.marshal(commands.Basic.Deliver("ctag", tag, False, "", "q"), channel),
+        frame.marshal(ContentHeader(0, len(body), found), channel),
+    ]
+    parts += [frame.marshal(ContentBody(body[at : at + most]), channel) for at in range(0, len(body), most)]
+    return b"".join(parts)
+
+
+async def test_deliveries_are_read_however_they_are_cut(ear: Ear, link: Link) -> None:
+    big = random.Random(1).randbytes(5000)
+    stream = [
+        message(1, b"one", headers={"x-stream-offset": 2**40}),
+        message(2, b"two", headers={"x-stream-offset": 8}, delivery_mode=2),
+        message(3, b"three", headers={"a": "b", "x-stream-offset": 9}, content_type="x", app_id="y"),
+        message(4, big, headers={"x-stream-offset": 10}),
+        message(5, b"", headers={"x-stream-offset": 11}),
+        message(6, b"no stream", channel=4),
+        frame.marshal(commands.Connection.Blocked("low on disk"), 0),
+        frame.marshal(commands.Connection.Unblocked(), 0),
+    ]
+    data = b"".join(stream)
+    expected: list[tuple[Any, ...]] = [
+        (3, 1, 2**40, b"one"),
+        (3, 2, 8, b"two"),
+        (3, 3, 9, b"three"),
+        (3, 4, 10, big),
+        (3, 5, 11, b""),
+        (4, 6, None, b"no stream"),
+        ("blocked", "low on disk"),
+        ("blocked", None),
+    ]
+    rng = random.Random(2)
+    for longest in (1, 7, 100, 10_000):
+        ear.heard.clear()
+        at = 0
+        while at < len(data):
+            size = rng.randint(1, longest)
+            link.data_received(data[at : at + size])
+            at += size
+        assert ear.heard == expected
+
+
+async def test_messages_of_two_channels_may_be_mixed(ear: Ear, link: Link) -> None:
+    one = message(1, b"a" * 20, channel=3, most=10, headers={"x-stream-offset": 1})
+    two = message(1, b"b" * 20, channel=4, most=10, headers={"x-stream-offset": 2})
+    half = len(one) - 18
+    link.data_received(one[:half] + two[:half] + one[half:] + two[half:])
+    assert ear.heard == [(3, 1, 1, b"a" * 20), (4, 1, 2, b"b" * 20)]
+
+
+async def test_of_a_message_too_long_only_that_it_came_is_kept(
+    ear: Ear, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "MAX_BODY", 2000)
+    link.data_received(message(1, b"x" * 2001, headers={"x-stream-offset": 1}))
+    link.data_received(message(2, b"x" * 2000, headers={"x-stream-offset": 2}))
+    assert [(tag, offset, body and len(body)) for _, tag, offset, body in ear.heard] == [
+        (1, 1, None),
+        (2, 2, 2000),
+    ]
+
+
+async def test_each_publish_is_confirmed_for_itself(link: Link) -> None:
+    head = publishing("q")
+    confirms = [link.publish(head, b"x") for _ in range(6)]
+
+    def done() -> list[bool]:
+        return [confirm.done() for confirm in confirms]
+
+    link.data_received(frame.marshal(commands.Basic.Ack(3, False), 1))
+    assert done() == [False, False, True, False, False, False]
+    link.data_received(frame.marshal(commands.Basic.Ack(4, True), 1))
+    assert done() == [True] * 4 + [False] * 2
+    link.data_received(frame.marshal(commands.Basic.Nack(5, False), 1))
+    assert isinstance(confirms[4].exception(), Nacked)
+    link.abort("over")
+    assert isinstance(confirms[5].exception(), Lost)
+
+
+async def test_what_came_back_is_told_before_it_is_confirmed(ear: Ear, link: Link) -> None:
+    confirm = link.publish(publishing("q"), b"body")
+    back = [
+        frame.marshal(commands.Basic.Return(312, "NO_ROUTE", "", "q"), 1),
+        frame.marshal(ContentHeader(0, 4, commands.Basic.Properties()), 1),
+        frame.marshal(ContentBody(b"body"), 1),
+    ]
+    link.data_received(b"".join(back))
+    assert ear.heard == [("returned", b"body")] and not confirm.done()
+
+
+async def test_a_long_message_is_cut_into_frames(link: Link) -> None:
+    body = random.Random(3).randbytes(300_000)
+    link.publish(publishing("q"), body)
+    link._flush()
+    assert isinstance(link._transport, Sent)
+    data, parts = link._transport.data, []
+    while data:
+        size, channel, one = frame.unmarshal(data)
+        assert channel == 1 and size <= 128 * 1024
+        if isinstance(one, ContentBody):
+            parts.append(one.value)
+        data = data[size:]
+    assert b"".join(part or b"" for part in parts) == body and len(parts) == 3
+
+
+async def test_a_channel_that_is_closed_tells_who_waits_there_and_nobody_else(link: Link) -> None:
+    asked = link.call(2, commands.Queue.Declare(0, "q"))
+    other = link.call(3, commands.Queue.Declare(0, "q"))
+    link.data_received(frame.marshal(commands.Channel.Close(404, "NOT_FOUND - no queue", 50, 10), 2))
+    error = asked.exception()
+    assert isinstance(error, Lost) and error.code == 404 and not other.done() and not link.lost.done()
+    link.data_received(frame.marshal(commands.Channel.Close(403, "ACCESS_REFUSED", 60, 40), 1))
+    assert link.lost.done() and link.lost.result().code == 403
+    assert isinstance(other.exception(), Lost)
+    with pytest.raises(BackendUnavailable, match="ACCESS_REFUSED"):
+        link.call(2, commands.Queue.Declare(0, "q"))
+
+
+async def test_the_end_of_our_reading_is_the_end_of_the_link(link: Link) -> None:
+    link.data_received(frame.marshal(commands.Basic.Cancel("ctag", True), 3))
+    assert "deleted" in str(link.lost.result())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x0b\x00",  # no end
+        b"\x01\x00\x00\x00\x00\x00\x04\xff\xff\xff\xff\xce",  # no such method
+        b"\x03\x00\x01\x00\x00\x00\x01x\xce",  # a body without a header
+        b"\x02\x00\x01\x00\x00\x00\x0e" + bytes(14) + b"\xce",  # a header without a message
+        b"\x01\x00\x01\x00\xff\xff\xff\x00",  # a frame longer than agreed
+        frame.marshal(commands.Queue.DeclareOk("q", 0, 0), 1),  # an answer to nothing
+    ],
+)
+async def test_what_no_broker_says_ends_the_link(link: Link, data: bytes) -> None:
+    link.data_received(data)
+    assert link.lost.done()
+    link.data_received(data)
