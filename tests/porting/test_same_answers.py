@@ -541,7 +541,7 @@ async def signals(f: Framework) -> Any:
     receivers = []
     for name in SIGNALS.split():
 
-        def receiver(sender: Any, name: str = name, **about: Any) -> None:
+        async def receiver(sender: Any, name: str = name, **about: Any) -> None:
             heard.append([name, sender is app, sorted(one for one in about if not one.startswith("_"))])
 
         receivers.append(receiver)
@@ -552,6 +552,8 @@ async def signals(f: Framework) -> Any:
     async with client.websocket("/echo") as ws:
         await ws.send("x")
         await ws.receive()
+        with pytest.raises(f.core("testing.connections").WebsocketDisconnectError):
+            await ws.receive()
     return heard
 
 
