@@ -1,9 +1,10 @@
-"""The doors to ASGI servers: HTTP, websockets, lifespan."""
+"""The doors to ASGI servers: HTTP, websockets, lifespan; and other apps beside one's own."""
 
 from __future__ import annotations
 
 from .http import HTTPHandler
 from .lifespan import LifespanHandler
+from .mounts import Mounts
 from .websocket import WebsocketHandler
 
 ASGIHTTPConnection = HTTPHandler  # Quart's names
@@ -16,5 +17,6 @@ __all__ = [
     "ASGIWebsocketConnection",
     "HTTPHandler",
     "LifespanHandler",
+    "Mounts",
     "WebsocketHandler",
 ]

@@ -15,6 +15,10 @@ ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable
 GRACE = 1.0  # seconds an app has to return after it said that it failed
 
 
+class _NoLifespan(LifespanError):
+    """The app ended instead of answering: it may not know what a lifespan is."""
+
+
 class Lifespan:
     """Runs an app's lifespan: ``async with Lifespan(app) as lifespan``.
 
@@ -25,15 +29,26 @@ class Lifespan:
         app: any ASGI callable that takes the lifespan scope.
         startup_timeout: how long start-up may take, in seconds.
         shutdown_timeout: how long shut-down may take, in seconds.
+        hosted: tell a Samovar app that its host warns it in time of the end. False for an app inside another: it then
+            listens for the signals itself.
+        optional: an app that raises or returns instead of answering has no lifespan, which is no error.
 
     Attributes:
         state: the namespace the app may fill at start-up; each connection gets a shallow copy of it.
     """
 
     def __init__(
-        self, app: ASGIApp, *, startup_timeout: float = 60.0, shutdown_timeout: float = 60.0
+        self,
+        app: ASGIApp,
+        *,
+        startup_timeout: float = 60.0,
+        shutdown_timeout: float = 60.0,
+        hosted: bool = True,
+        optional: bool = False,
     ) -> None:
         self.state: dict[str, Any] = {}
+        self._hosted = hosted
+        self._optional = optional
         self._app = app
         self._startup_timeout = startup_timeout
         self._shutdown_timeout = shutdown_timeout
@@ -47,6 +62,8 @@ class Lifespan:
     async def startup(self) -> None:
         """Start the app.
 
+        An app that has no lifespan is left alone where that was allowed.
+
         Raises:
             LifespanError: it failed or took too long; the cause is chained.
         """
@@ -54,15 +71,16 @@ class Lifespan:
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
-            "extensions": {"samovar": {}},  # we are the host: see LifespanHandler
+            "extensions": {"samovar": {}} if self._hosted else {},  # we are the host: see LifespanHandler
         }
         self._task = self._scope.start(self._run(scope), name="app")
         try:
             await self._ask(self._task, "start-up", self._startup_timeout)
-        except BaseException:
+        except BaseException as error:
             self._task = None
             await self._scope.close()
-            raise
+            if not (self._optional and isinstance(error, _NoLifespan)):
+                raise
 
     async def shutdown(self) -> None:
         """Stop the app and end its task; a second call does nothing.
@@ -108,7 +126,7 @@ class Lifespan:
         self._answer.cancel()
         await asyncio.sleep(0)  # lets the scope report the error of a task that has just ended
         if task.done():
-            raise LifespanError(f"{what} of the app failed: {self._error!r}") from self._error
+            raise _NoLifespan(f"{what} of the app failed: {self._error!r}") from self._error
         raise LifespanError(f"{what} of the app took longer than {timeout:g} s")
 
     async def _check(self, what: str, message: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..wrappers.request import Request
     from ..wrappers.response import RawHeaders, Response
 
-logger = logging.getLogger("samovar.http")
+logger: logging.Logger = logging.getLogger("samovar.http")
 
 
 class WriteError(Exception):
@@ -45,11 +45,11 @@ class HTTPHandler:
         scope: the ASGI connection scope.
     """
 
-    gone = False
+    gone: bool = False
     """The client has left."""
-    body_begun = False
+    body_begun: bool = False
     """Somebody reads the body."""
-    body_read = False
+    body_read: bool = False
     """The body's end has come."""
     first_piece: ASGIMessage | None = None
     """What came before anybody read the body."""

@@ -43,11 +43,11 @@ class Watcher:
         handler: whose client is watched.
     """
 
-    streaming = False
+    streaming: bool = False
     """A response is being streamed: then more of an unread body than its first piece is let go."""
-    waiting = False
+    waiting: bool = False
     """The watcher is about to receive, or does."""
-    dropped = False
+    dropped: bool = False
     """A part of the body was let go."""
 
     def __init__(self, handler: HTTPHandler) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..app import Samovar
     from ..wrappers import Response, Websocket
 
-logger = logging.getLogger("samovar.websocket")
+logger: logging.Logger = logging.getLogger("samovar.websocket")
 
 
 class WebsocketHandler:
@@ -47,7 +47,7 @@ class WebsocketHandler:
         config = app.config
         self.close_timeout: float = config["WEBSOCKET_CLOSE_TIMEOUT"]
         self.max_message: int | None = config["WEBSOCKET_MAX_MESSAGE_BYTES"]
-        self.inbound = Inbound(config["WEBSOCKET_QUEUE_SIZE"], config["WEBSOCKET_READ_TIMEOUT"])
+        self.inbound: Inbound = Inbound(config["WEBSOCKET_QUEUE_SIZE"], config["WEBSOCKET_READ_TIMEOUT"])
         self._pacer = Pacer(config["WEBSOCKET_MAX_RATE"])
         self._reader: asyncio.Task[Any] | None = None
         self._interrupted = False

@@ -1,0 +1,1 @@
+"""One app for each library or server that people build with; the documentation shows these very files."""

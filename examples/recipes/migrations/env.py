@@ -1,0 +1,7 @@
+"""What Alembic runs to migrate: in a transaction on the connection that it was given."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"])
+with context.begin_transaction():
+    context.run_migrations()

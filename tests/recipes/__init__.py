@@ -1,0 +1,1 @@
+"""The recipes of the documentation, as they stand in examples/recipes."""
