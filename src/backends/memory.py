@@ -56,7 +56,7 @@ class Broker:
     def __init__(
         self, options: Options | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.options = options or Options()
+        self.options: Options = options or Options()
         self.clock = clock
         self.receivers: dict[str, dict[Receiver, None]] = {}
         self.rosters: dict[str, Roster] = {}
@@ -258,7 +258,7 @@ class MemoryBackend(Backend):
     checks: ClassVar[bool] = False
 
     def __init__(self, broker: Broker | None = None) -> None:
-        self.broker = Broker() if broker is None else broker
+        self.broker: Broker = Broker() if broker is None else broker
         self._receiver: Receiver | None = None
 
     @classmethod

@@ -15,7 +15,7 @@ START_TIMEOUT = 10.0  # seconds for the thread to say that the hub has started; 
 STOP_TIMEOUT = 15.0  # seconds for the hub to stop, its own deadlines included
 MARGIN = 1.0  # seconds beyond a publish's own limit for a busy loop to say how it went
 
-logger = logging.getLogger("samovar.hub")
+logger: logging.Logger = logging.getLogger("samovar.hub")
 
 
 def refuse_loop(message: str) -> None:

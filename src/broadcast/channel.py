@@ -151,7 +151,7 @@ class Channel:
         self.follows: set[Follow] = set()
         self.live: dict[Follow, Offer] = {}
         self.quiet: bool = True
-        self.attachment = 0
+        self.attachment: int = 0
         self._port = port
         self._buffer: deque[Record] = deque()
         self._buffered = 0  # bytes

@@ -62,7 +62,7 @@ class Channels:
         self.counters = counters
         self.linger = linger
         self.clock = clock
-        self.last_health = Health(State.DOWN, reason="not started")
+        self.last_health: Health = Health(State.DOWN, reason="not started")
         self.health_since: float = clock()
         self.table: dict[str, Channel] = {}
         self.on_up: Callable[[], None] = lambda: None
@@ -75,7 +75,7 @@ class Channels:
 
     def open(self) -> None:
         """Begin anew, for the running loop or the next: nothing is attached, nobody follows."""
-        self.gate = asyncio.Semaphore(SYNC_AT_ONCE)
+        self.gate: asyncio.Semaphore = asyncio.Semaphore(SYNC_AT_ONCE)
         self.table.clear()
         self._to_tie: set[str] = set(self._attached)  # what a life before this one left attached
         self._to_look: set[str] = set()

@@ -24,7 +24,7 @@ from .names import InternalChannel
 KICKS = InternalChannel("!!kick")
 REMEMBERED = 1000  # kicks
 
-logger = logging.getLogger("samovar.connections")
+logger: logging.Logger = logging.getLogger("samovar.connections")
 
 
 class Connection(Protocol):

@@ -36,9 +36,9 @@ class Stream:
     def __init__(
         self, channel: str, epoch: str, *, retention: Retention = DEFAULT_RETENTION, now: float = 0.0
     ) -> None:
-        self.channel = channel
-        self.retention = retention
-        self.used = now
+        self.channel: str = channel
+        self.retention: Retention = retention
+        self.used: float = now
         self._begin(epoch)
 
     def _begin(self, epoch: str) -> None:

@@ -67,7 +67,7 @@ DEDUPE = 300.0  # seconds for which a message's id is remembered
 MAX_MESSAGE_BYTES = 1 << 20  # what the setting can be raised to
 
 T = TypeVar("T")
-logger = logging.getLogger("samovar.hub")
+logger: logging.Logger = logging.getLogger("samovar.hub")
 
 
 class _State(Enum):
@@ -129,11 +129,11 @@ class Hub:
         ):
             if not value > 0:
                 raise ConfigError(f"{name} is a number of seconds above 0, not {value}")
-        self.url = redact_url(url) if isinstance(url, str) else type(url).__name__
-        self.backend = open_backend(url) if isinstance(url, str) else url
+        self.url: str = redact_url(url) if isinstance(url, str) else type(url).__name__
+        self.backend: Backend = open_backend(url) if isinstance(url, str) else url
         self.json = json or StandardJSON()
-        self.rules = Rules()
-        self.counters = Counters()
+        self.rules: Rules = Rules()
+        self.counters: Counters = Counters()
         self.max_message_bytes = max_message_bytes
         self.join_timeout = join_timeout
         self.outbox_messages = outbox_messages
@@ -165,7 +165,7 @@ class Hub:
             max_bytes=max_message_bytes,
             clock=clock,
         )
-        self.connections = Connections(self._channels)
+        self.connections: Connections = Connections(self._channels)
         self.backend.bind(self._channels)
         for rule in channels:
             self.add_rule(rule)

@@ -43,7 +43,7 @@ USED = 0.9
 """Part of its seconds after which a holder gives up; the rest is for what it does to come to an end."""
 RELEASE_TIMEOUT = 2.0  # seconds the broker has to hear of a release
 
-logger = logging.getLogger("samovar.lease")
+logger: logging.Logger = logging.getLogger("samovar.lease")
 
 
 class House(Protocol):

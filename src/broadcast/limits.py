@@ -23,7 +23,7 @@ class Limits:
     __slots__ = ("_loop", "_running", "_timer", "seconds")
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._running: dict[Limit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -67,7 +67,7 @@ class Limit:
     __slots__ = ("_before", "_expired", "_running", "_task", "end")
 
     def __init__(self, running: dict[Limit, None], task: asyncio.Task[object], end: float) -> None:
-        self.end = end
+        self.end: float = end
         self._running = running
         self._task = task
         self._before = task.cancelling()

@@ -53,10 +53,10 @@ class Standing:
 
     def __init__(self) -> None:
         self.tail: Position | None = None
-        self.queued = 0
-        self.waiting = 0
+        self.queued: int = 0
+        self.waiting: int = 0
         self.at: Position | None = None
-        self.taken = 0
+        self.taken: int = 0
         self.grave: Reason | None = None
 
     def lose(self, event: Message | Gap) -> None:

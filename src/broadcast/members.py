@@ -36,7 +36,7 @@ MOST_MEMBERS = 500  # in one call
 MOST_BYTES = 256 * 1024  # of members in one call
 
 T = TypeVar("T")
-logger = logging.getLogger("samovar.presence")
+logger: logging.Logger = logging.getLogger("samovar.presence")
 
 
 class Publish(Protocol):

@@ -25,8 +25,8 @@ class Own:
     __slots__ = ("item", "size")
 
     def __init__(self, item: Any, size: int) -> None:
-        self.item = item
-        self.size = size
+        self.item: Any = item
+        self.size: int = size
 
 
 class Outbox:
@@ -44,8 +44,8 @@ class Outbox:
             raise ConfigError(
                 f"an outbox holds at least 1 message and 1 byte, not {max_messages} and {max_bytes}"
             )
-        self.max_messages = max_messages
-        self.max_bytes = max_bytes
+        self.max_messages: int = max_messages
+        self.max_bytes: int = max_bytes
         self._queue: list[Any] = []
         self._bytes = 0
         self._own = 0

@@ -29,7 +29,7 @@ NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 WHOLE_CHANNEL = ""
 MAX_REPORTS = 100  # channels of which a failing key function is logged
 
-logger = logging.getLogger("samovar.policy")
+logger: logging.Logger = logging.getLogger("samovar.policy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 MAX_IN_FLIGHT = 10_000
 YIELD_EVERY = 64  # publishes that never suspend would keep everybody else waiting
 
-logger = logging.getLogger("samovar.publish")
+logger: logging.Logger = logging.getLogger("samovar.publish")
 
 
 class Publisher:
@@ -36,9 +36,9 @@ class Publisher:
         self._counters = counters
         self._calls = 0
         self._limits = Limits(timeout)
-        self.timeout = timeout
-        self.max_in_flight = MAX_IN_FLIGHT
-        self.in_flight = 0
+        self.timeout: float = timeout
+        self.max_in_flight: int = MAX_IN_FLIGHT
+        self.in_flight: int = 0
 
     async def call(self, id: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Call *attempt*, again while that may help.

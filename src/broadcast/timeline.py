@@ -52,14 +52,14 @@ class Timeline:
     __slots__ = ("_entries", "_size", "_stamps", "base", "floor", "keep", "last")
 
     def __init__(self, last: Position, keep: Retention) -> None:
-        self.keep = keep
+        self.keep: Retention = keep
         self.reset(last)
 
     def reset(self, last: Position, *, floor: int = 0) -> None:
         """Forget everything and stand at *last*."""
-        self.last = last
-        self.base = last.offset
-        self.floor = floor
+        self.last: Position = last
+        self.base: int = last.offset
+        self.floor: int = floor
         self._entries: deque[Entry] = deque()
         self._stamps: deque[float] = deque()
         self._size = 0

@@ -115,7 +115,7 @@ class Samovar(Serving):
         )
         return self.request_context(self.request_class(scope, _GivenBody(body.data, send_push_promise)))
 
-    is_express = False
+    is_express: bool = False
     """Requests take the fast road; see :mod:`samovar.core.asgi.express`."""
     _direct = False
     _attributes = 0

@@ -106,7 +106,7 @@ class Blueprint(Scaffold):
         self.name = name
         self.url_prefix = url_prefix
         self.subdomain = subdomain
-        self.url_values_defaults = url_defaults or {}
+        self.url_values_defaults: dict[str, Any] = url_defaults or {}
         self.cli_group = cli_group
         self.deferred_functions: list[Deferred] = []
         self._blueprints: list[tuple[Blueprint, dict[str, Any]]] = []

@@ -208,7 +208,7 @@ class Config(dict[str, Any]):
 
     def __init__(self, root_path: FilePath, defaults: Mapping[str, Any] | None = None) -> None:
         super().__init__(defaults or {})
-        self.root_path = os.fspath(root_path)
+        self.root_path: str = os.fspath(root_path)
 
     def from_object(self, obj: object | str) -> None:
         """Take the upper-case attributes of *obj*, a module, class, instance or the dotted name of one."""

@@ -52,4 +52,4 @@ class FileStorage(WerkzeugFileStorage):
     async def load(self, source: str | os.PathLike[str], buffer_size: int = 16384) -> None:
         """Replace the content by that of the file at *source*, read in a thread."""
         del buffer_size  # the whole of it is read
-        self.stream = BytesIO(await run_in_thread(Path(source).read_bytes))
+        self.stream: BytesIO = BytesIO(await run_in_thread(Path(source).read_bytes))

@@ -312,15 +312,15 @@ for _name in ("publish", "publish_many", "publish_sync", "subscribe", "history",
     setattr(_HubProxy, _name, _hot("app.hub", _name))
 del _name
 
-request = cast("Request", _RequestProxy())
-websocket = cast("Websocket", _WebsocketProxy())
-session = cast("SessionMixin", _SessionProxy())
-g = cast("AppGlobals", _GlobalsProxy())
-current_app = cast("Samovar", _AppProxy())
-hub = cast("Hub", _HubProxy())
-app_ctx = cast("Context", _ContextProxy())
-request_ctx = cast("Context", _RequestContextProxy())
-websocket_ctx = cast("Context", _WebsocketContextProxy())
+request: Request = cast("Request", _RequestProxy())
+websocket: Websocket = cast("Websocket", _WebsocketProxy())
+session: SessionMixin = cast("SessionMixin", _SessionProxy())
+g: AppGlobals = cast("AppGlobals", _GlobalsProxy())
+current_app: Samovar = cast("Samovar", _AppProxy())
+hub: Hub = cast("Hub", _HubProxy())
+app_ctx: Context = cast("Context", _ContextProxy())
+request_ctx: Context = cast("Context", _RequestContextProxy())
+websocket_ctx: Context = cast("Context", _WebsocketContextProxy())
 
 __all__ = [
     "app_ctx",

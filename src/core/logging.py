@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 QUEUE_SIZE = 10_000  # records that wait to be written; with usual lines some MiB, and minutes of a busy log
 FLUSH_TIMEOUT = 5.0  # seconds that the end of the process waits for a reader of its log
 
-default_formatter = logging.Formatter("[%(asctime)s] %(levelname)s in %(module)s: %(message)s")
+default_formatter: logging.Formatter = logging.Formatter(
+    "[%(asctime)s] %(levelname)s in %(module)s: %(message)s"
+)
 
 
 class LocalQueueHandler(QueueHandler):
@@ -42,7 +44,7 @@ class LocalQueueHandler(QueueHandler):
 
     def __init__(self, *handlers: logging.Handler, size: int = QUEUE_SIZE) -> None:
         self.handlers = handlers
-        self.lost = 0
+        self.lost: int = 0
         self._size = size
         self._begin()
         super().__init__(self._records)
@@ -194,7 +196,7 @@ class CurrentStderr(logging.StreamHandler[TextIO]):
         raise AttributeError("the default handler follows sys.stderr")
 
 
-default_handler = LocalQueueHandler(CurrentStderr())
+default_handler: LocalQueueHandler = LocalQueueHandler(CurrentStderr())
 default_handler.setFormatter(default_formatter)
 
 

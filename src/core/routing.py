@@ -156,11 +156,11 @@ class Route:
     def __init__(
         self, rule: Rule | None, view: Callable[..., Awaitable[Any]] | None, names: Sequence[str]
     ) -> None:
-        self.rule = rule
+        self.rule: Rule | None = rule
         self.view = view
-        self.names = tuple(names)
+        self.names: tuple[str, ...] = tuple(names)
         self.endpoint: str | None = None if rule is None else rule.endpoint
-        self.options = bool(getattr(rule, "provide_automatic_options", False))
+        self.options: bool = bool(getattr(rule, "provide_automatic_options", False))
         self.preprocessors: tuple[Callable[..., Any], ...] = ()
         self.before: tuple[Callable[..., Awaitable[Any]], ...] = ()
         self.after: tuple[Callable[..., Awaitable[Any]], ...] = ()

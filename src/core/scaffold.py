@@ -113,7 +113,7 @@ class Scaffold:
         root_path: FilePath | None = None,
     ) -> None:
         self.import_name = import_name
-        self.root_path = os.fspath(root_path) if root_path is not None else get_root_path(import_name)
+        self.root_path: str = os.fspath(root_path) if root_path is not None else get_root_path(import_name)
         self._static_folder = None if static_folder is None else os.fspath(static_folder).rstrip("/\\")
         self.static_url_path = static_url_path
         self.template_folder = template_folder

@@ -132,7 +132,7 @@ class SessionInterface:
         raise NotImplementedError
 
 
-session_json_serializer = TaggedJSONSerializer()
+session_json_serializer: TaggedJSONSerializer = TaggedJSONSerializer()
 """Writes and reads the content of session cookies; register a :class:`JSONTag` with it to keep a type of your own."""
 
 

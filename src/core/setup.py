@@ -85,10 +85,10 @@ class Setup(Scaffold):
     """What the config starts with; a subclass may have its own."""
     session_interface: SessionInterface = SecureCookieSessionInterface()
     jinja_options: Mapping[str, Any] = {}
-    debug = ConfigAttribute("DEBUG", is_on)
-    testing = ConfigAttribute("TESTING")
-    secret_key = ConfigAttribute("SECRET_KEY")
-    permanent_session_lifetime = ConfigAttribute("PERMANENT_SESSION_LIFETIME", _as_timedelta)
+    debug: ConfigAttribute = ConfigAttribute("DEBUG", is_on)
+    testing: ConfigAttribute = ConfigAttribute("TESTING")
+    secret_key: ConfigAttribute = ConfigAttribute("SECRET_KEY")
+    permanent_session_lifetime: ConfigAttribute = ConfigAttribute("PERMANENT_SESSION_LIFETIME", _as_timedelta)
 
     def __init__(
         self,
@@ -104,12 +104,12 @@ class Setup(Scaffold):
         root_path: FilePath | None = None,
     ) -> None:
         super().__init__(import_name, static_folder, static_url_path, template_folder, root_path)
-        self.instance_path = self._checked_instance_path(instance_path)
-        self.config = self.make_config(instance_relative_config)
+        self.instance_path: str = self._checked_instance_path(instance_path)
+        self.config: Config = self.make_config(instance_relative_config)
         self.subdomain_matching = subdomain_matching
         self.url_map = self.url_map_class(host_matching=host_matching)
-        self.aborter = self.make_aborter()
-        self.json = self.json_provider_class(self._whole)
+        self.aborter: Aborter = self.make_aborter()
+        self.json: JSONProvider = self.json_provider_class(self._whole)
         self.blueprints: dict[str, Blueprint] = {}
         self.extensions: dict[str, Any] = {}
         self.url_build_error_handlers: list[Callable[[Exception, str, dict[str, Any]], str]] = []
@@ -119,7 +119,7 @@ class Setup(Scaffold):
         self.after_serving_funcs: list[LifespanCallable] = []
         self.while_serving_gens: list[AsyncIterator[None]] = []
         self._while_serving_funcs: list[WhileServingCallable] = []
-        self.channels = ChannelAccess(self.ensure_async)
+        self.channels: ChannelAccess = ChannelAccess(self.ensure_async)
         self._open_doors()
         self._background: TaskScope | None = None
         self._router: Router | None = None
@@ -142,8 +142,8 @@ class Setup(Scaffold):
                 f"event_class is a subclass of {ShutdownEvent.__qualname__}, which tells open connections that the "
                 f"server ends; {self.event_class.__name__} is none"
             )
-        self.shutdown_event = self.event_class()
-        self.polls = Polls()
+        self.shutdown_event: ShutdownEvent = self.event_class()
+        self.polls: Polls = Polls()
         self.shutdown_event.add(self.polls.going_away)
 
     def make_config(self, instance_relative: bool = False) -> Config:

@@ -28,7 +28,7 @@ _TIMES = struct.Struct(
 )  # when the holder started, and when a sibling was last refused; monotonic seconds
 _NEVER = -1e9
 
-logger = logging.getLogger("samovar.siblings")
+logger: logging.Logger = logging.getLogger("samovar.siblings")
 
 
 @dataclass(slots=True)

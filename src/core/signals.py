@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from blinker import Namespace, Signal
+from blinker import NamedSignal, Namespace, Signal
 
 from .utils import run_sync
 
@@ -16,24 +16,24 @@ _signals = Namespace()
 
 signals_available = True
 
-appcontext_pushed = _signals.signal("appcontext-pushed")
-appcontext_popped = _signals.signal("appcontext-popped")
-appcontext_tearing_down = _signals.signal("appcontext-tearing-down")
-before_render_template = _signals.signal("before-render-template")
-template_rendered = _signals.signal("template-rendered")
-message_flashed = _signals.signal("message-flashed")
-request_started = _signals.signal("request-started")
-request_finished = _signals.signal("request-finished")
-request_tearing_down = _signals.signal("request-tearing-down")
-got_request_exception = _signals.signal("got-request-exception")
-websocket_started = _signals.signal("websocket-started")
-websocket_finished = _signals.signal("websocket-finished")
-websocket_received = _signals.signal("websocket-received")
-websocket_sent = _signals.signal("websocket-sent")
-websocket_tearing_down = _signals.signal("websocket-tearing-down")
-got_websocket_exception = _signals.signal("got-websocket-exception")
-got_background_exception = _signals.signal("got-background-exception")
-got_serving_exception = _signals.signal("got-serving-exception")
+appcontext_pushed: NamedSignal = _signals.signal("appcontext-pushed")
+appcontext_popped: NamedSignal = _signals.signal("appcontext-popped")
+appcontext_tearing_down: NamedSignal = _signals.signal("appcontext-tearing-down")
+before_render_template: NamedSignal = _signals.signal("before-render-template")
+template_rendered: NamedSignal = _signals.signal("template-rendered")
+message_flashed: NamedSignal = _signals.signal("message-flashed")
+request_started: NamedSignal = _signals.signal("request-started")
+request_finished: NamedSignal = _signals.signal("request-finished")
+request_tearing_down: NamedSignal = _signals.signal("request-tearing-down")
+got_request_exception: NamedSignal = _signals.signal("got-request-exception")
+websocket_started: NamedSignal = _signals.signal("websocket-started")
+websocket_finished: NamedSignal = _signals.signal("websocket-finished")
+websocket_received: NamedSignal = _signals.signal("websocket-received")
+websocket_sent: NamedSignal = _signals.signal("websocket-sent")
+websocket_tearing_down: NamedSignal = _signals.signal("websocket-tearing-down")
+got_websocket_exception: NamedSignal = _signals.signal("got-websocket-exception")
+got_background_exception: NamedSignal = _signals.signal("got-background-exception")
+got_serving_exception: NamedSignal = _signals.signal("got-serving-exception")
 
 
 def _in_thread(func: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:

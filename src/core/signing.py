@@ -50,7 +50,7 @@ class KeepingSigner(TimestampSigner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.algorithm = OneShotHMAC(self.digest_method)
+        self.algorithm: OneShotHMAC = OneShotHMAC(self.digest_method)
         self._derived = {key: super(KeepingSigner, self).derive_key(key) for key in self.secret_keys}
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 1.0  # seconds until a task that failed is run again, here or elsewhere; doubled each time
 LONGEST_PAUSE = 60.0
 
-logger = logging.getLogger("samovar.singletons")
+logger: logging.Logger = logging.getLogger("samovar.singletons")
 
 
 @dataclass(frozen=True, slots=True)

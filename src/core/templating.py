@@ -18,7 +18,7 @@ from .signals import before_render_template, send, template_rendered
 if TYPE_CHECKING:
     from .app import Samovar
 
-logger = logging.getLogger("samovar.templating")
+logger: logging.Logger = logging.getLogger("samovar.templating")
 
 
 @lru_cache(maxsize=64)

@@ -72,7 +72,7 @@ LOOKS = 4  # at each worker, in one heartbeat
 SILENT = LOOKS * DEAD_AFTER - 1  # looks without a word: it is known before DEAD_AFTER heartbeats are over
 STOP_TIMEOUT = 1.0  # seconds for connections to close
 
-logger = logging.getLogger("samovar.local")
+logger: logging.Logger = logging.getLogger("samovar.local")
 _numbers = itertools.count(1)
 
 
@@ -413,8 +413,8 @@ class LocalHub:
     """
 
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.broker = Broker(BrokerOptions(options.channels, options.meta))
+        self.options: Options = options
+        self.broker: Broker = Broker(BrokerOptions(options.channels, options.meta))
         self.connections: set[Connection] = set()
         self.cuts = 0
         self.published = 0

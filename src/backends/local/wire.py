@@ -44,7 +44,7 @@ _HEAD = struct.Struct(">IBI")  # length, msgpack's mark of an array with a 32-bi
 _LENGTH = struct.Struct(">I")
 _ARRAY32 = 0xDD
 
-pack = msgpack.Packer(use_bin_type=True).pack
+pack: Any = msgpack.Packer(use_bin_type=True).pack
 
 
 class Op(IntEnum):
@@ -131,7 +131,7 @@ class Outgoing:
 
     def __init__(self) -> None:
         self._parts: deque[bytes] = deque()
-        self.size = 0
+        self.size: int = 0
 
     def __bool__(self) -> bool:
         return bool(self._parts)

@@ -80,7 +80,7 @@ class Failed:
     why: str
 
 
-logger = logging.getLogger("samovar.local")
+logger: logging.Logger = logging.getLogger("samovar.local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Link(asyncio.Protocol):
         self._silent = 0
         self._why = ""
         self._made = self._loop.time()
-        self.full = False
+        self.full: bool = False
         self.closed: asyncio.Future[str] = self._loop.create_future()
 
     @property

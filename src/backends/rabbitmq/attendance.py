@@ -43,7 +43,7 @@ class Attendance:
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        self.last = -1
+        self.last: int = -1
         self.last_body: bytes | None = None
         self.live = False
         """What comes is new, rather than read up."""

@@ -59,7 +59,7 @@ SUMMING = 5.0  # seconds in which another worker may write the summary that is d
 MAX_TOLD = 20  # causes that are logged in one trouble
 MAX_WAITING = 100_000  # entries of ours that were not read yet
 
-logger = logging.getLogger("samovar.rabbitmq")
+logger: logging.Logger = logging.getLogger("samovar.rabbitmq")
 
 
 class Witness(NamedTuple):
@@ -91,7 +91,7 @@ class Waiting:
 
     def __init__(self, read: asyncio.Future[Any], kind: int) -> None:
         self.read = read
-        self.kind = kind
+        self.kind: int = kind
         self.confirmed: float | None = None
 
 
@@ -105,11 +105,11 @@ class Keeper:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.session: Session | None = None
-        self.up = False
+        self.up: bool = False
         """The end of the log was reached in this session."""
-        self.why = "not connected yet"
+        self.why: str = "not connected yet"
         """The reason of not being up."""
-        self.foreign = 0
+        self.foreign: int = 0
         """Messages in the stream that are none of ours."""
         self._me = secrets.randbits(32)
         self._count = 0

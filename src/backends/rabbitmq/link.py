@@ -117,12 +117,14 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._frame_max = MAX_FRAME
         self._why = ""
-        self.heartbeat = 0
+        self.heartbeat: int = 0
         """Seconds between two signs of life that the broker wants, 0: none."""
         self.lost: asyncio.Future[Lost] = self._loop.create_future()
         """Done, with the reason, when the link is gone."""
-        self.received = self.sent = self._loop.time()
-        """When something last came, and went."""
+        self.received: float = self._loop.time()
+        """When something last came."""
+        self.sent: float = self.received
+        """When something last went."""
         self.barred: str | None = None
         """Why the broker takes no messages at the moment."""
 

@@ -99,25 +99,26 @@ class Log:
     ) -> None:
         self.me = me
         self.wanted: set[str] = set()
-        self.live = False
+        self.live: bool = False
         """What comes is new, rather than read up."""
-        self.epoch = NO_EPOCH
-        self.term = 0
+        self.epoch: str = NO_EPOCH
+        self.term: int = 0
         """The number of the epoch."""
-        self.marked = False
+        self.marked: bool = False
         """A mark has repeated the epoch."""
-        self.contested = False
+        self.contested: bool = False
         """Somebody proposed another epoch, who has not seen ours."""
-        self.first = self.last = -1
+        self.first: int = -1
+        self.last: int = -1
         """The offsets read, -1: none yet."""
         self.last_body: bytes | None = None
-        self.floor = 0
+        self.floor: int = 0
         """Where channels stand of which nothing is known: whatever came after it was read."""
-        self.whole = False
+        self.whole: bool = False
         """A channel of which nothing is known was never used in this epoch."""
-        self.read = 0
+        self.read: int = 0
         """Bytes read."""
-        self.summed = (0, clock())
+        self.summed: tuple[int, float] = (0, clock())
         """Bytes read before the newest summary, and when it came."""
         self._gathering = Gathering()
         self._follower = follower

@@ -40,8 +40,8 @@ class Reading(Generic[FollowedT]):
         self.channel = channel
         self._make = make
         self.into = make()
-        self.marks = Marks()
-        self.progress = 0.0
+        self.marks: Marks = Marks()
+        self.progress: float = 0.0
         """When an entry came."""
         self.proof: tuple[int, bytes | None] | None = None
         """The entry that must come first; None: nothing is to be proved, or it was."""

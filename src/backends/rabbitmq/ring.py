@@ -28,9 +28,10 @@ class Ring:
     __slots__ = ("_kept", "begin", "floor", "head", "name", "retention", "size", "version")
 
     def __init__(self, name: str, head: int, *, begin: int = 0) -> None:
-        self.name = name
-        self.begin = begin
-        self.head = self.floor = head
+        self.name: str = name
+        self.begin: int = begin
+        self.head: int = head
+        self.floor: int = head
         self.size = 0
         self.version: int | None = None
         self.retention = DEFAULT_RETENTION

@@ -20,7 +20,7 @@ PREFETCH = 4000  # entries the broker sends ahead of what was acknowledged
 HEARTBEAT = 10  # seconds, as agreed with the broker: only for when it reads nothing from us
 DECLARING = 10.0  # seconds a cluster may take to create a stream
 
-logger = logging.getLogger("samovar.rabbitmq")
+logger: logging.Logger = logging.getLogger("samovar.rabbitmq")
 
 
 class Session:
@@ -38,7 +38,9 @@ class Session:
         self.tail = tail
         self.options = options
         self.server = server
-        self.heads = {stream: publishing(stream) for stream in (options.stream, options.presence)}
+        self.heads: dict[str, bytes] = {
+            stream: publishing(stream) for stream in (options.stream, options.presence)
+        }
         """What a message to each stream begins with."""
         self.unusable = ""
         """Why connecting again does not help, where it does not."""

@@ -43,7 +43,7 @@ MAX_TOLD = 20  # causes that are logged in one trouble
 PROBE = Retention(messages=0, seconds=1, bytes=0)
 PROBE_OUTLIVE = 60_000  # milliseconds the channel of the probe is remembered
 
-logger = logging.getLogger("samovar.redis")
+logger: logging.Logger = logging.getLogger("samovar.redis")
 
 
 class Keeper:
@@ -57,11 +57,11 @@ class Keeper:
     def __init__(self, options: Options, keys: Keys) -> None:
         self.options = options
         self.session: Session | None = None
-        self.why = "not connected yet"
+        self.why: str = "not connected yet"
         """The reason of having no session."""
-        self.foreign = 0
+        self.foreign: int = 0
         """Messages on our pub/sub channels that none of us sent."""
-        self.witness = Witness()
+        self.witness: Witness = Witness()
         self._run_id = ""  # of the server of the session before
         self._keys = keys
         self._wanted: dict[bytes, str] = {}

@@ -72,9 +72,9 @@ class Link(asyncio.Protocol):
         self._why = ""
         self.lost: asyncio.Future[str] = self._loop.create_future()
         """Done, with the reason, when the link is gone."""
-        self.received = self._loop.time()
+        self.received: float = self._loop.time()
         """When something last came."""
-        self.pinged = False
+        self.pinged: bool = False
         """A sign of life is awaited."""
 
     def __repr__(self) -> str:

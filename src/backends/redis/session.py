@@ -130,11 +130,11 @@ class Session:
         self.server = server
         self.options = options
         vouched = options.durable and server.durable
-        self.term = server.run_id if vouched else server.term
+        self.term: str = server.run_id if vouched else server.term
         """What is noted with a channel: the process, or its time as primary, that published to it last."""
-        self.suffix = "" if vouched else suffix_of(server.term)
+        self.suffix: str = "" if vouched else suffix_of(server.term)
         """What the epochs that users see end with."""
-        self.unborn = Unborn()
+        self.unborn: Unborn = Unborn()
         """What stands for the channels that the server does not have."""
         self._asked = asyncio.get_running_loop().time()
 

@@ -16,7 +16,7 @@ from .shell import shell_command
 
 NoAppException = NoAppError  # Quart's name
 
-cli = SamovarGroup(
+cli: SamovarGroup = SamovarGroup(
     name="samovar",
     help="Run an app and look into it. The app is named by --app, by SAMOVAR_APP, or lies in app.py.",
 )

@@ -32,7 +32,7 @@ class AppImportError(click.ClickException):
     def __init__(self, name: str, error: BaseException) -> None:
         super().__init__(f"importing {name!r} failed: {type(error).__name__}: {error}")
         self.name = name
-        self.trace = _own_traceback(error)
+        self.trace: str = _own_traceback(error)
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the traceback, which ends with the error, and what failed."""

@@ -46,7 +46,7 @@ class ScriptInfo:
         self.set_debug_flag = set_debug_flag
         self.debug: bool | None = None
         self.data: dict[Any, Any] = {}
-        self.loading = False
+        self.loading: bool = False
         self._app: Samovar | None = None
 
     def load_app(self) -> Samovar:
@@ -342,7 +342,7 @@ def _show_version(ctx: click.Context, param: click.Option, value: bool) -> None:
     ctx.exit()
 
 
-env_file_option = click.Option(
+env_file_option: click.Option = click.Option(
     ["-e", "--env-file"],
     type=click.Path(exists=True, dir_okay=False),
     is_eager=True,
@@ -350,7 +350,7 @@ env_file_option = click.Option(
     callback=_set_env_file,
     help="Read environment variables from this file, before .env and .samovarenv. Needs python-dotenv.",
 )
-app_option = click.Option(
+app_option: click.Option = click.Option(
     ["-A", "--app"],
     metavar="IMPORT",
     is_eager=True,
@@ -358,14 +358,14 @@ app_option = click.Option(
     callback=set_app,
     help="The app: module, module:name, path/to/file, 'module:factory(\"arg\")'. By default app.py, wsgi.py, asgi.py.",
 )
-debug_option = click.Option(
+debug_option: click.Option = click.Option(
     ["--debug/--no-debug"],
     default=None,
     expose_value=False,
     callback=_set_debug,
     help="Debug mode: traceback pages, the reloader, each request logged.",
 )
-version_option = click.Option(
+version_option: click.Option = click.Option(
     ["--version"],
     is_flag=True,
     is_eager=True,

@@ -24,7 +24,7 @@ from ...tasks import Scope
 from .access_log import AccessLogger
 from .options import GRACE, HEADER_BYTES, ServeOptions, counted
 
-logger = logging.getLogger("samovar.server")
+logger: logging.Logger = logging.getLogger("samovar.server")
 
 CUT = 0.3  # seconds a cancelled connection has to close before its transport is aborted
 
@@ -41,7 +41,7 @@ class HypercornServer:
     name = "Hypercorn"
 
     def __init__(self, app: Any, options: ServeOptions, state: dict[str, Any]) -> None:
-        self.config = make_config(options)
+        self.config: Config = make_config(options)
         self._ssl = self.config.create_ssl_context()
         self._app = ASGIWrapper(app)
         self._state = state
@@ -103,7 +103,7 @@ class ConnectionContext(WorkerContext):
     """
 
     def __init__(self, worker: WorkerContext, cut: Callable[[], None]) -> None:
-        self.max_requests = worker.max_requests
+        self.max_requests: int | None = worker.max_requests
         self.requests = 0
         self.terminate = worker.terminate
         self.terminated = worker.terminated

@@ -98,8 +98,8 @@ class Supervisor:
     def __init__(self, command: list[str], fd: int, root: Path | None = None) -> None:
         self.command = command
         self.fd = fd
-        self.root = root or Path.cwd()
-        self.generation = 0
+        self.root: Path = root or Path.cwd()
+        self.generation: int = 0
         self._signalled: int | None = None
         self._status: int | None = None  # where the child says how long it may take to stop
 
@@ -178,7 +178,7 @@ class Changes:
     """Iterates over the files that changed since the last look, empty when none did, every :data:`INTERVAL`."""
 
     def __init__(self, look: Callable[[], set[str]]) -> None:
-        self.waiting = False
+        self.waiting: bool = False
         self._look = look
 
     def __iter__(self) -> Iterator[set[str]]:

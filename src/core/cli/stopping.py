@@ -30,7 +30,7 @@ class Stop:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self.event = asyncio.Event()
+        self.event: asyncio.Event = asyncio.Event()
 
     def request(self) -> None:
         """Tell the app and then the server; a second call does nothing."""

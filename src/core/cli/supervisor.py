@@ -69,7 +69,7 @@ SOCKET_VARIABLE = "SAMOVAR_LOCAL_SOCKET"
 
 Told = dict[str, Any]  # what a worker says when it serves: see WorkerSide.serve
 
-logger = logging.getLogger("samovar.workers")
+logger: logging.Logger = logging.getLogger("samovar.workers")
 
 
 class State(Enum):
@@ -110,8 +110,8 @@ class Worker:
         changed: Callable[[Worker], None],
     ) -> None:
         self.number = number
-        self.state = State.STARTING
-        self.served = False
+        self.state: State = State.STARTING
+        self.served: bool = False
         self.told: Told = {}
         self._changed = changed
         self._loop = asyncio.get_running_loop()
@@ -123,7 +123,7 @@ class Worker:
         try:
             with theirs:
                 side = WorkerSide(number, listener.fileno(), theirs.fileno())
-                self.process = _spawn(command, side)
+                self.process: subprocess.Popen[bytes] = _spawn(command, side)
         except BaseException:
             self._status.close()
             raise
@@ -224,7 +224,7 @@ class Place:
     def __init__(self, number: int, bind: Callable[[], socket.socket]) -> None:
         self.number = number
         self.bind = bind
-        self.listener = bind()
+        self.listener: socket.socket = bind()
         self.worker: Worker | None = None
         self.next: Worker | None = None
         self.brief = 0
@@ -259,8 +259,8 @@ class Supervisor:
     ) -> None:
         self.command = command
         self.places = places
-        self.failures = 0
-        self.code = 0
+        self.failures: int = 0
+        self.code: int = 0
         self._on_serving = on_serving
         self._served = False
         self._stopping = False

@@ -14,7 +14,7 @@ import uvicorn
 
 from .options import GRACE, HEADER_BYTES, ServeOptions, counted
 
-logger = logging.getLogger("samovar.server")
+logger: logging.Logger = logging.getLogger("samovar.server")
 
 CUT = 0.3  # seconds a cancelled connection has to close before its transport is aborted
 
@@ -55,7 +55,7 @@ class UvicornServer:
     name = "uvicorn"
 
     def __init__(self, app: Any, options: ServeOptions, state: dict[str, Any]) -> None:
-        self.config = make_config(app, options)
+        self.config: Any = make_config(app, options)
         self.config.load()
         self._state = state
 

@@ -30,7 +30,7 @@ class JSONTag:
     key: str = ""
 
     def __init__(self, serializer: TaggedJSONSerializer) -> None:
-        self.serializer = serializer
+        self.serializer: TaggedJSONSerializer = serializer
 
     def check(self, value: Any) -> bool:
         """Tell whether *value* is to be written by this tag."""

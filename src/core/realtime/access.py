@@ -51,7 +51,7 @@ class ChannelAccess:
     """
 
     def __init__(self, ensure_async: Callable[[Callable[..., Any]], Callable[..., Awaitable[Any]]]) -> None:
-        self.rules = Rules()
+        self.rules: Rules = Rules()
         self.declared: list[ChannelRule] = []
         self._ensure_async = ensure_async
         self._functions: dict[str, Callable[..., Awaitable[Any]]] = {}

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 
-logger = logging.getLogger("samovar.websocket")
+logger: logging.Logger = logging.getLogger("samovar.websocket")
 
 
 class InboundEnd(Exception):
@@ -34,8 +34,8 @@ class Inbound:
     def __init__(self, limit: int, patience: float | None = None) -> None:
         self.limit = limit
         self.patience = patience
-        self.ended = False
-        self.discarded = 0
+        self.ended: bool = False
+        self.discarded: int = 0
         self._read = False
         self._dropping = False
         self._discarding = False
@@ -139,8 +139,8 @@ class Pacer:
     """
 
     def __init__(self, rate: float | None, burst: float = 2.0) -> None:
-        self.rate = rate or 0.0
-        self.capacity = max(1.0, self.rate * burst)
+        self.rate: float = rate or 0.0
+        self.capacity: float = max(1.0, self.rate * burst)
         self._tokens = self.capacity
         self._last = 0.0
 

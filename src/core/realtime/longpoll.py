@@ -193,7 +193,7 @@ class SharedPoll:
         self.cursor = cursor
         self.waiting = 0
         known = {} if cursor is None else {name: cursor.get(name) for name in names if name in cursor}
-        self.answer = Answer(known)
+        self.answer: Answer = Answer(known)
         self.task: asyncio.Task[Answer] | None = None
 
     async def run(self, hub: Hub, last: int | None, limit: int, envelope: bool) -> Answer:

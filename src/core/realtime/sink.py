@@ -35,7 +35,7 @@ SEND_AWAY = 1.0
 YIELD_EVERY = 16
 """Own frames after which others have a turn: a handler that sends in a loop may never wait for a fast client."""
 
-logger = logging.getLogger("samovar.websocket")
+logger: logging.Logger = logging.getLogger("samovar.websocket")
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from .access import GRANTED, Access
 DOUBT_SPREAD = 5.0
 """Seconds over which a worker's connections ask again when a kick may have been missed: not all at once."""
 
-logger = logging.getLogger("samovar.stay")
+logger: logging.Logger = logging.getLogger("samovar.stay")
 
 
 def may_end(channel: str, *, authorize: bool) -> bool:

@@ -61,8 +61,8 @@ class Exchange:
         self.label = label
         self.timeout = timeout
         self.window = window
-        self.returned = False
-        self.gone = False  # the test's side left: nothing more is delivered to it
+        self.returned: bool = False
+        self.gone: bool = False  # the test's side left: nothing more is delivered to it
         self.last: ASGIMessage | None = None
         self.unread: deque[ASGIMessage] = deque()  # the app's, for the test; at most window
         self._app = app

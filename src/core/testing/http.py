@@ -27,9 +27,9 @@ class ResponseRules:
     def __init__(self, method: str = "GET", prefix: str = "http.response") -> None:
         self.method = method
         self.prefix = prefix
-        self.started = False
-        self.complete = False
-        self.bodiless = method == "HEAD"
+        self.started: bool = False
+        self.complete: bool = False
+        self.bodiless: bool = method == "HEAD"
         self._left: int | None = None
 
     def see(self, message: ASGIMessage) -> None:

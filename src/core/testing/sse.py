@@ -55,7 +55,7 @@ class EventStreamParser:
     """
 
     def __init__(self) -> None:
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         self.retry: int | None = None
         self.comments: deque[str] = deque(maxlen=KEPT)
         self.comment_count = 0
@@ -141,9 +141,9 @@ class TestSSEConnection:
     def __init__(
         self, app: ASGIApp, scope: dict[str, Any], *, timeout: float = TIMEOUT, window: int = WINDOW
     ) -> None:
-        self.connection = TestHTTPConnection(app, scope, timeout=timeout, window=window)
-        self.parser = EventStreamParser()
-        self.ended = False
+        self.connection: TestHTTPConnection = TestHTTPConnection(app, scope, timeout=timeout, window=window)
+        self.parser: EventStreamParser = EventStreamParser()
+        self.ended: bool = False
         self._events: deque[ReceivedEvent] = deque()
         self._comments_read = 0
 

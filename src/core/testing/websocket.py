@@ -45,12 +45,12 @@ class TestWebsocketConnection:
     def __init__(
         self, app: ASGIApp, scope: dict[str, Any], *, timeout: float = TIMEOUT, window: int = WINDOW
     ) -> None:
-        self.accepted = False
+        self.accepted: bool = False
         self.headers: Headers | None = None
         self.on_headers: Callable[[Headers], object] = lambda headers: None
         self.subprotocol: str | None = None
         self.close_code: int | None = None
-        self.close_reason = ""
+        self.close_reason: str = ""
         self.app = app
         self.scope = scope
         self.status_code: int | None = None
@@ -254,9 +254,9 @@ class WebsocketRules:
 
     def __init__(self, denial: bool) -> None:
         self.denial = denial
-        self.accepted = False
-        self.closed = False
-        self.response = ResponseRules(prefix="websocket.http.response")
+        self.accepted: bool = False
+        self.closed: bool = False
+        self.response: ResponseRules = ResponseRules(prefix="websocket.http.response")
 
     @property
     def refused(self) -> bool:

@@ -36,7 +36,7 @@ class lazy(Generic[T]):
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
         self.compute = compute
-        self.name = compute.__name__
+        self.name: str = compute.__name__
         self.__doc__ = compute.__doc__
 
     @overload
@@ -71,8 +71,8 @@ class BaseRequestWebsocket(SansIORequest):
         self.scope = scope
         path = scope["path"]
         plain = path[:1] == "/" and path[1:2] != "/" and not scope.get("root_path")
-        self.path = path if plain else routed_path(scope)
-        self.method = scope.get("method", "GET")
+        self.path: str = path if plain else routed_path(scope)
+        self.method: str = scope.get("method", "GET")
 
     @lazy
     def scheme(self) -> str:

@@ -249,17 +249,17 @@ class Request(BaseRequestWebsocket):
     body_class: type[Body] = Body
     form_data_parser_class: type[FormDataParser] = FormDataParser
 
-    max_content_length = limit[int | None](
+    max_content_length: limit[int | None] = limit[int | None](
         "MAX_CONTENT_LENGTH",
         "The largest body, in bytes; ``MAX_CONTENT_LENGTH`` unless set, None for no limit.",
     )
-    max_form_memory_size = limit[int | None](
+    max_form_memory_size: limit[int | None] = limit[int | None](
         "MAX_FORM_MEMORY_SIZE", "Bytes of form fields held in memory; ``MAX_FORM_MEMORY_SIZE`` unless set."
     )
-    max_form_parts = limit[int | None](
+    max_form_parts: limit[int | None] = limit[int | None](
         "MAX_FORM_PARTS", "Fields and files of one form; ``MAX_FORM_PARTS`` unless set."
     )
-    body_timeout = limit[float | None](
+    body_timeout: limit[float | None] = limit[float | None](
         "BODY_TIMEOUT", "Seconds for the body; ``BODY_TIMEOUT`` unless set, None for no limit."
     )
 
@@ -271,8 +271,8 @@ class Request(BaseRequestWebsocket):
         path = scope["path"]
         if "//" in path or path[:1] != "/" or scope.get("root_path"):
             path = routed_path(scope)
-        self.path: Any = path
-        self.method = scope["method"]
+        self.path = path
+        self.method: str = scope["method"]
         self._source = source
 
     # --- the body ---------------------------------------------------------------------------------------------

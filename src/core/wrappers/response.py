@@ -104,8 +104,8 @@ class DataBody(ResponseBody):
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.begin = 0
-        self.end = len(data)
+        self.begin: int = 0
+        self.end: int = len(data)
 
     @property
     def length(self) -> int:
@@ -163,15 +163,15 @@ class FileBody(ResponseBody):
         buffer_size: bytes read at a time; by default the class's.
     """
 
-    buffer_size = BUFFER_BYTES
+    buffer_size: int = BUFFER_BYTES
 
     def __init__(self, file_path: FilePath, *, buffer_size: int | None = None) -> None:
-        self.file_path = Path(file_path)
+        self.file_path: Path = Path(file_path)
         if buffer_size is not None:
             self.buffer_size = buffer_size
-        self.size = self.file_path.stat().st_size
-        self.begin = 0
-        self.end = self.size
+        self.size: int = self.file_path.stat().st_size
+        self.begin: int = 0
+        self.end: int = self.size
         self._file: IO[bytes] | None = None
 
     @property
@@ -207,16 +207,16 @@ class IOBody(ResponseBody):
         buffer_size: bytes read at a time; by default the class's.
     """
 
-    buffer_size = BUFFER_BYTES
+    buffer_size: int = BUFFER_BYTES
 
     def __init__(self, io_stream: IO[bytes], *, buffer_size: int | None = None) -> None:
         self.io_stream = io_stream
         if buffer_size is not None:
             self.buffer_size = buffer_size
-        self.begin = io_stream.tell()
-        self.size = io_stream.seek(0, os.SEEK_END) - self.begin
+        self.begin: int = io_stream.tell()
+        self.size: int = io_stream.seek(0, os.SEEK_END) - self.begin
         io_stream.seek(self.begin)
-        self.end = self.size
+        self.end: int = self.size
         self._offset = 0
 
     @property
@@ -271,7 +271,7 @@ class Response(SansIOResponse):
         content_type: the whole of it, instead of *mimetype*.
     """
 
-    default_mimetype = "text/html"
+    default_mimetype: str = "text/html"
     automatically_set_content_length = True
     implicit_sequence_conversion = True
     """Reading a streamed body keeps it; False: that is a RuntimeError."""

@@ -41,7 +41,7 @@ class MalformedJSON(BadRequest, JSONDecodeError):
     def __init__(self, error: ValueError) -> None:
         known = error if isinstance(error, JSONDecodeError) else JSONDecodeError(str(error), "", 0)
         JSONDecodeError.__init__(self, known.msg, known.doc, known.pos)
-        self.description = "a message of this websocket must be JSON"
+        self.description: str = "a message of this websocket must be JSON"
         self.response = None
 
 
@@ -66,7 +66,7 @@ class Websocket(BaseRequestWebsocket):
         self.lane = lane
         self.inbound = inbound
         self.outbound = outbound
-        self.id = connection_id()
+        self.id: str = connection_id()
         self._iterator: weakref.ref[_Messages] | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._awaits_close = False

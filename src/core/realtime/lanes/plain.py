@@ -64,8 +64,8 @@ class PlainLane:
         *,
         write_timeout: float | None = 30.0,
     ) -> None:
-        self.state = LaneState.CONNECTING
-        self.accepted = False
+        self.state: LaneState = LaneState.CONNECTING
+        self.accepted: bool = False
         self.closed: Closed | None = None
         self.write_timeout = write_timeout
         self._receive = receive
