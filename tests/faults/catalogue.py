@@ -20,7 +20,7 @@ from ..support.rabbitmq import CtlError, RabbitServer
 from ..support.until import PATIENCE, until
 from .arena import Arena, Worker
 from .brokers import Broker, Local, Memory, RabbitMQ, Redis, SmallRabbitMQ, VolatileRedis
-from .checker import Promise
+from .checker import Promise, place_of
 from .plan import DEEP
 
 Act: TypeAlias = Callable[[Arena], Awaitable[None]]
@@ -285,16 +285,25 @@ async def stream_made(arena: Arena) -> AsyncIterator[None]:
 async def stream_truncated(arena: Arena) -> None:
     """While a worker stands still, so much is published that the stream drops what it has not read.
 
-    The server holds some thousand messages ready for it, whatever their size: many small ones are what it takes.
+    The server holds some thousand messages ready for it, whatever their size: many small ones are what it takes. It is
+    over when the worker has come to where the stream stood.
     """
-    worker = arena.random.choice(arena.workers)
+    worker, channel = arena.random.choice(arena.workers), f"{DEEP}/0"
     async with arena.fault("stream truncated", worker.name):
         worker.signal(signal.SIGSTOP)
         try:
             for _ in range(60):
-                await asyncio.gather(*(arena.flood(1, 2000, f"{DEEP}/0") for _ in range(200)))
+                await asyncio.gather(*(arena.flood(1, 2000, channel) for _ in range(200)))
         finally:
             worker.signal(signal.SIGCONT)
+        head = place_of(await arena.direct.cursor(channel))
+
+        def there() -> bool:
+            place = place_of(arena.tail.places.get((f"{worker.name}/steady0", channel)))
+            return place is not None and head is not None and place >= head
+
+        await arena.until(there, f"{worker.name} to stand at {head}", PATIENCE)
+        await asyncio.sleep(arena.plan.patience)  # who began to subscribe before that has its first word
 
 
 # --- the network ----------------------------------------------------------------------------------------------------

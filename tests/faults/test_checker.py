@@ -428,3 +428,13 @@ def test_on_a_shared_log_what_nobody_saw_and_nobody_was_promised_is_no_loss() ->
     )
     assert run.check(SPARSE).violations == []
     assert "silent loss" in run.got(14, who="t", id="c-e-2").check(SPARSE).kinds, "somebody saw it"
+
+
+def test_where_more_was_lost_while_history_was_read_the_gap_stands_where_it_is() -> None:
+    run = Run().open("e:0").publish(1, 2, 3).got(1).close().fault("stream truncated")
+    run = run.resume("e:1", recovered=False).got(2).gap("e:2", "e:3").head("e:3")
+    truncated = Promise(gaps={"stream truncated": None}, repeats=frozenset({"stream truncated"}))
+    assert run.check(truncated).violations == []
+    assert "false recovery" in run.check(Promise(gaps={"stream truncated": None})).kinds
+    del run.entries[-2]
+    assert "false recovery" in run.check(truncated).kinds, "and it stands there"
