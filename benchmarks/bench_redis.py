@@ -135,7 +135,7 @@ async def rate(url: str, count: int) -> None:
 async def delivery(url: str, count: int) -> None:
     """From one worker to another and its subscriber."""
     async with (
-        Hub(url) as one,
+        Hub(url, publish_timeout=60) as one,
         Hub(url) as two,
         two.subscribe("delivery", max_messages=count, max_bytes=1 << 30) as messages,
     ):
