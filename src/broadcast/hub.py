@@ -131,7 +131,7 @@ class Hub:
                 raise ConfigError(f"{name} is a number of seconds above 0, not {value}")
         self.url: str = redact_url(url) if isinstance(url, str) else type(url).__name__
         self.backend: Backend = open_backend(url) if isinstance(url, str) else url
-        self.json = json or StandardJSON()
+        self.json: JSONCodec = json or StandardJSON()
         self.rules: Rules = Rules()
         self.counters: Counters = Counters()
         self.max_message_bytes = max_message_bytes

@@ -62,7 +62,7 @@ class LocalQueueHandler(QueueHandler):
 
     def createLock(self) -> None:
         """None: the lock would be held while a thread waits for the queue, and the loop would wait for that."""
-        self.lock = None
+        self.lock: None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Ask the filters, which from Python 3.12 on may change the record, and pass it on; without a lock."""
@@ -144,7 +144,8 @@ class LocalQueueHandler(QueueHandler):
     def after_fork(self) -> None:
         """Begin anew in a child process, which has neither the thread nor business with what is queued."""
         self._begin()
-        self.queue, self.lost = self._records, 0
+        self.queue: Any = self._records
+        self.lost = 0
 
 
 _all: WeakSet[LocalQueueHandler] = WeakSet()

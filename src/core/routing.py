@@ -85,7 +85,9 @@ class FiniteFloatConverter(FloatConverter):
 class SamovarMap(Map):
     """The rules of one app, and the order they were added in: among equals the first wins."""
 
-    default_converters = ImmutableDict({**Map.default_converters, "float": FiniteFloatConverter})
+    default_converters: ImmutableDict[str, type[BaseConverter]] = ImmutableDict(
+        {**Map.default_converters, "float": FiniteFloatConverter}
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.added: list[Rule] = []
@@ -157,7 +159,7 @@ class Route:
         self, rule: Rule | None, view: Callable[..., Awaitable[Any]] | None, names: Sequence[str]
     ) -> None:
         self.rule: Rule | None = rule
-        self.view = view
+        self.view: Callable[..., Awaitable[Any]] | None = view
         self.names: tuple[str, ...] = tuple(names)
         self.endpoint: str | None = None if rule is None else rule.endpoint
         self.options: bool = bool(getattr(rule, "provide_automatic_options", False))

@@ -65,7 +65,14 @@ class NullSession(SecureCookieSession):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise RuntimeError("the session cannot be written without a secret key: set app.secret_key")
 
-    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = __ior__ = _refuse
+    __setitem__: Any = _refuse
+    __delitem__: Any = _refuse
+    __ior__: Any = _refuse
+    clear: Any = _refuse
+    pop: Any = _refuse
+    popitem: Any = _refuse
+    setdefault: Any = _refuse
+    update: Any = _refuse
 
 
 class SessionInterface:
@@ -140,7 +147,7 @@ class SecureCookieSessionInterface(SessionInterface):
     """Sessions in cookies signed by ItsDangerous; the format is Flask's."""
 
     salt = "cookie-session"
-    digest_method = staticmethod(hashlib.sha1)
+    digest_method: Any = staticmethod(hashlib.sha1)
     key_derivation = "hmac"
     serializer = session_json_serializer
     session_class = SecureCookieSession

@@ -107,7 +107,7 @@ class Setup(Scaffold):
         self.instance_path: str = self._checked_instance_path(instance_path)
         self.config: Config = self.make_config(instance_relative_config)
         self.subdomain_matching = subdomain_matching
-        self.url_map = self.url_map_class(host_matching=host_matching)
+        self.url_map: SamovarMap = self.url_map_class(host_matching=host_matching)
         self.aborter: Aborter = self.make_aborter()
         self.json: JSONProvider = self.json_provider_class(self._whole)
         self.blueprints: dict[str, Blueprint] = {}

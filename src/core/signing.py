@@ -67,7 +67,7 @@ class KeepingSerializer(URLSafeTimedSerializer):
         args: as ``URLSafeTimedSerializer`` takes them, and so *kwargs*.
     """
 
-    default_signer = KeepingSigner
+    default_signer: type[TimestampSigner] = KeepingSigner
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -58,7 +58,7 @@ class Environment(BaseEnvironment):
         options: as ``jinja2.Environment`` takes them.
     """
 
-    template_class = QuickTemplate
+    template_class: type[Template] = QuickTemplate
 
     def __init__(self, app: Samovar, **options: Any) -> None:
         options.setdefault("loader", app.create_global_jinja_loader())

@@ -54,6 +54,8 @@ class View:
 class MethodView(View):
     """A view with a method for each HTTP method it answers: ``async def get(self, id)``."""
 
+    methods: ClassVar[Collection[str] | None] = None
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "methods" not in cls.__dict__:

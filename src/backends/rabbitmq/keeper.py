@@ -90,7 +90,7 @@ class Waiting:
     __slots__ = ("confirmed", "kind", "read")
 
     def __init__(self, read: asyncio.Future[Any], kind: int) -> None:
-        self.read = read
+        self.read: asyncio.Future[Any] = read
         self.kind: int = kind
         self.confirmed: float | None = None
 

@@ -25,10 +25,10 @@ try:
     from pamqp import commands, exceptions, frame
     from pamqp.base import Frame
     from pamqp.header import ContentHeader
-except ImportError as error:
+except ImportError as _error:
     raise MissingDependency(
         'the RabbitMQ backend needs pamqp; install it by: pip install "samovar[rabbitmq]"'
-    ) from error
+    ) from _error
 
 MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for a link that takes none
 MAX_BODY = 4 * 1024 * 1024  # bytes of a message that are kept; of a longer one only that it came

@@ -39,7 +39,7 @@ class Reading(Generic[FollowedT]):
         self.stream = stream
         self.channel = channel
         self._make = make
-        self.into = make()
+        self.into: FollowedT = make()
         self.marks: Marks = Marks()
         self.progress: float = 0.0
         """When an entry came."""

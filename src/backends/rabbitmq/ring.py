@@ -7,7 +7,7 @@ from collections import deque
 from itertools import islice
 from typing import TypeAlias
 
-from ...broadcast.backend import DEFAULT_RETENTION, Page, Record
+from ...broadcast.backend import DEFAULT_RETENTION, Page, Record, Retention
 from ...broadcast.message import Position
 
 Kept: TypeAlias = tuple[int, float, bytes]
@@ -32,9 +32,9 @@ class Ring:
         self.begin: int = begin
         self.head: int = head
         self.floor: int = head
-        self.size = 0
+        self.size: int = 0
         self.version: int | None = None
-        self.retention = DEFAULT_RETENTION
+        self.retention: Retention = DEFAULT_RETENTION
         self._kept: deque[Kept] | None = None  # an empty deque takes 600 bytes, and most channels are quiet
 
     def __len__(self) -> int:

@@ -20,10 +20,10 @@ from ...errors import BackendUnavailable, MissingDependency
 
 try:
     from hiredis import ProtocolError, Reader, ReplyError, pack_command
-except ImportError as error:
+except ImportError as _error:
     raise MissingDependency(
         'the Redis backend needs hiredis; install it by: pip install "samovar[redis]"'
-    ) from error
+    ) from _error
 
 MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for a link that takes none
 Argument: TypeAlias = "str | bytes | int"

@@ -35,7 +35,7 @@ class Mounts:
                     f"an app is mounted under a path such as '/blog', without a slash at its end, not {path!r}"
                 )
         self.app = app
-        self.mounts = dict(sorted(mounts.items(), key=lambda mount: -len(mount[0])))
+        self.mounts: dict[str, ASGIApp] = dict(sorted(mounts.items(), key=lambda mount: -len(mount[0])))
         self._states: dict[str, dict[str, Any]] = {}
 
     async def __call__(self, scope: Scope, receive: ASGIReceive, send: ASGISend) -> None:

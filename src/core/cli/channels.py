@@ -21,7 +21,9 @@ from .routes import table
 URL_HELP = (
     "The backend, such as redis://localhost; by default SAMOVAR_BROADCAST_URL, else the app's BROADCAST_URL."
 )
-url_option = click.option("--url", envvar="SAMOVAR_BROADCAST_URL", metavar="URL", help=URL_HELP)
+url_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--url", envvar="SAMOVAR_BROADCAST_URL", metavar="URL", help=URL_HELP
+)
 
 
 def _hub(info: ScriptInfo, url: str | None) -> Hub:

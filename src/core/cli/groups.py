@@ -92,6 +92,7 @@ def is_loading() -> bool:
     return info is not None and info.loading
 
 
+pass_script_info: Callable[[Callable[..., Any]], Callable[..., Any]]
 pass_script_info = click.make_pass_decorator(ScriptInfo, ensure=True)
 
 
@@ -296,7 +297,7 @@ class StartError(click.ClickException):
 
     def __init__(self, error: LifespanError) -> None:
         super().__init__(str(error))
-        self.cause = error.__cause__
+        self.cause: BaseException | None = error.__cause__
 
     def show(self, file: Any = None) -> None:
         """Print the traceback of the cause, if there is one, and the error."""

@@ -105,9 +105,9 @@ class ConnectionContext(WorkerContext):
     def __init__(self, worker: WorkerContext, cut: Callable[[], None]) -> None:
         self.max_requests: int | None = worker.max_requests
         self.requests = 0
-        self.terminate = worker.terminate
-        self.terminated = worker.terminated
-        self.closed = asyncio.Event()
+        self.terminate: Any = worker.terminate
+        self.terminated: Any = worker.terminated
+        self.closed: asyncio.Event = asyncio.Event()
         self.reader: HeardReader | None = None
         self._cut = cut
 
@@ -159,7 +159,7 @@ class Connection(TCPServer):
 
     async def _read_data(self) -> None:
         self.context.reader = HeardReader(self.reader)
-        self.reader = cast(asyncio.StreamReader, self.context.reader)
+        self.reader: asyncio.StreamReader = cast(asyncio.StreamReader, self.context.reader)
         try:
             await super()._read_data()
         finally:

@@ -121,7 +121,7 @@ class TestHTTPConnection:
         self._exchange = Exchange(
             app, scope, label=label, timeout=timeout, window=window, on_send=self._on_send
         )
-        self.countdown = self._exchange.countdown
+        self.countdown: Callable[[float | None], Callable[[], float]] = self._exchange.countdown
         self._request_complete = False
         self._complete = False  # the last body message has been read
         self._rest: list[bytes] = []  # read on leaving, for as_response

@@ -58,7 +58,7 @@ class EventStreamParser:
         self.last_event_id: str = ""
         self.retry: int | None = None
         self.comments: deque[str] = deque(maxlen=KEPT)
-        self.comment_count = 0
+        self.comment_count: int = 0
         self._id = ""
         self._decoder = getincrementaldecoder("utf-8-sig")("replace")  # drops one leading BOM
         self._line = ""

@@ -42,7 +42,7 @@ class MalformedJSON(BadRequest, JSONDecodeError):
         known = error if isinstance(error, JSONDecodeError) else JSONDecodeError(str(error), "", 0)
         JSONDecodeError.__init__(self, known.msg, known.doc, known.pos)
         self.description: str = "a message of this websocket must be JSON"
-        self.response = None
+        self.response: None = None
 
 
 class Websocket(BaseRequestWebsocket):
