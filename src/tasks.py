@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 ErrorHandler = Callable[["asyncio.Task[Any]", BaseException], None]
 
-logger = logging.getLogger("samovar.tasks")
+logger: logging.Logger = logging.getLogger("samovar.tasks")
 
 
 def log_error(task: asyncio.Task[Any], error: BaseException) -> None:

@@ -109,7 +109,7 @@ class Worker:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.told = Recorder()
+        self.told: Recorder = Recorder()
         self._ids = 0
 
     async def attach(self, *channels: str) -> None:
