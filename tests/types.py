@@ -1,7 +1,8 @@
 """Type checkers of users know every type of the public interface: ``python -m tests.types``.
 
-Pyright reads an installed package without inferring what it does not say, so each of its types has to be written. This
-asks Pyright (by its distribution basedpyright, which brings all it needs) how complete they are, and prints what is not.
+Pyright reads an installed package without inferring what it does not say, so each of its types has to be written.
+This asks Pyright (by its distribution basedpyright, which brings all it needs) how complete they are, and prints what
+is not.
 """
 
 from __future__ import annotations
