@@ -6,6 +6,7 @@ beside it. Functions called ``test_…`` in them are tests here too.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.util
 import inspect
@@ -39,11 +40,21 @@ PAGES = [
     "docs/how-to/channels.md",
     "docs/how-to/web.md",
     "docs/how-to/from-flask.md",
+    "docs/how-to/from-quart.md",
     "docs/how-to/testing.md",
     "docs/how-to/nginx.md",
+    "docs/how-to/workers.md",
     "docs/reference/cli.md",
     "docs/reference/javascript.md",
 ]
+
+EXCERPTS = {
+    "CONTRIBUTING.md": "a test as it would be written, of fixtures that a page does not have",
+    "docs/explain/delivery.md": "single lines, whose surroundings are on the page of channels",
+    "docs/how-to/backends.md": "the suite of a backend that somebody else has; ours run it",
+    "docs/tutorial/dashboard.md": "parts of examples/dashboard, compared with it below",
+}
+"""Pages whose blocks are no app, and why; their syntax is checked."""
 
 Load = Callable[[str], ModuleType]
 
@@ -241,6 +252,33 @@ async def test_views_that_come_from_flask_work(load: Load) -> None:
     assert await answer.get_data(as_text=True) == "Hello &lt;Ada&gt; saved"
 
 
+async def test_what_replaces_things_built_for_quart_works(load: Load) -> None:
+    client = load("docs/how-to/from-quart.md").app.test_client()
+    async with client.sse("/countdown") as stream:
+        assert [(event.id, event.event, event.json()) async for event in stream] == [
+            (str(number), "tick", {"number": number}) for number in (3, 2, 1)
+        ]
+    start = await client.poll("/chat/poll")
+    async with client.websocket("/chat") as socket:
+        assert (await socket.receive_json())["subscribed"] is True
+        await socket.send("hello")
+    assert [
+        message["data"] for message in (await client.poll("/chat/poll", since=start.cursor)).messages
+    ] == ["hello"]
+
+
+async def test_the_handler_that_comes_from_quart_learns_how_its_client_went(
+    load: Load, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = load("docs/how-to/from-quart.md").app.test_client()
+    with caplog.at_level("INFO"):
+        async with client.websocket("/greet") as socket:
+            await socket.send("Ada")
+            assert await socket.receive() == "hello Ada"
+            await socket.close(1001)
+        await until(lambda: "gone with 1001" in caplog.text, "the line of the log")
+
+
 # --- behind a proxy ---------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +311,40 @@ async def test_the_command_of_the_command_lines_page_counts(load: Load) -> None:
 
 
 # --- excerpts ---------------------------------------------------------------------------------------------------------
+
+
+def pages_with_python() -> set[str]:
+    """Every page of the repository's own that shows code."""
+    files = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*/*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("examples/**/*.md"),
+    ]
+    pages = {file.relative_to(ROOT).as_posix() for file in files}
+    return {page for page in pages if "_build" not in page and PYTHON_BLOCK.search(text_of(page))}
+
+
+def test_the_code_of_every_page_is_run() -> None:
+    """Here, or as a file of examples/ that has tests of its own."""
+    examples = [file.read_text() for file in ROOT.glob("examples/**/*.py")]
+    unknown = [
+        (page, block)
+        for page in sorted(pages_with_python() - set(PAGES) - set(EXCERPTS))
+        for block in PYTHON_BLOCK.findall(text_of(page))
+        if not any(block.strip() in example for example in examples)
+    ]
+    assert unknown == []
+    assert set(EXCERPTS) <= pages_with_python()
+
+
+@pytest.mark.parametrize("page", EXCERPTS)
+def test_an_excerpt_is_python(page: str) -> None:
+    for number, block in enumerate(PYTHON_BLOCK.findall(text_of(page)), 1):
+        source = re.sub(
+            r"^(\w+=.+),$", r"dict(\1)", block, flags=re.MULTILINE
+        )  # an argument of a longer call
+        compile(source, f"{page}, block {number}", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def lines(source: str) -> list[str]:
