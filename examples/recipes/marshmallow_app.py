@@ -17,7 +17,7 @@ class TeaSchema(Schema):
 
 @app.errorhandler(ValidationError)
 async def refuse(error: ValidationError) -> tuple[dict[str, Any], int]:
-    return {"errors": error.normalized_messages()}, 400
+    return {"errors": error.messages}, 400
 
 
 @app.post("/teas")

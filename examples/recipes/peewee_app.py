@@ -34,8 +34,8 @@ def teas() -> list[str]:
 
 
 @app.post("/teas/<name>")
-def add_tea(name: str) -> tuple[dict[str, int], int]:
+def add_tea(name: str) -> tuple[dict[str, str], int]:
     with database.connection_context(), database.atomic():
         tea = Tea.create(name=name)
     hub.publish_sync("teas", {"name": name, "by": request.remote_addr})  # from a thread: the one that waits
-    return {"id": tea.id}, 201
+    return {"name": tea.name}, 201

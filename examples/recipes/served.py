@@ -20,7 +20,7 @@ async def new_price(price: int) -> tuple[str, int]:
 
 @app.get("/prices")
 async def prices() -> Response:
-    return await event_stream("prices", envelope=False)
+    return await event_stream("prices")
 
 
 @app.websocket("/echo")

@@ -116,7 +116,7 @@ async def test_what_was_mounted_stops_when_the_app_does_not_start() -> None:
 
 
 async def test_a_mounted_app_that_does_not_stop_well_is_told_of() -> None:
-    test_app = make(log := [], {"/a": Inner(log, "a", fails="shutdown")}).test_app()
+    test_app = make([], {"/a": Inner([], "a", fails="shutdown")}).test_app()
     await test_app.startup()
     with pytest.raises(LifespanError, match="no water"):
         await test_app.shutdown()

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from .conftest import Recipe
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[TestServer]:
+async def upstream() -> AsyncIterator[BaseTestServer]:
     """Has a price of one tea."""
 
     async def price(request: web.Request) -> web.Response:
@@ -27,7 +27,7 @@ async def upstream() -> AsyncIterator[TestServer]:
 
 
 @pytest.mark.parametrize("client", ["aiohttp", "httpx"])
-async def test_a_client_inside_a_view(recipe: Recipe, upstream: TestServer, client: str) -> None:
+async def test_a_client_inside_a_view(recipe: Recipe, upstream: BaseTestServer, client: str) -> None:
     app = recipe("clients_app").app
     app.config["PRICES"] = str(upstream.make_url("/")).rstrip("/")
     async with app.test_app() as test_app:
