@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from a2wsgi import WSGIMiddleware
 
 from samovar import Hub
 from samovar.tasks import Scope
@@ -92,7 +93,10 @@ def load(tmp_path: Path) -> Iterator[Load]:
 
     yield load_page
     for name in names:
-        del sys.modules[name]
+        module = sys.modules.pop(name)
+        for mounted in getattr(module.app.asgi_app, "mounts", {}).values():
+            if isinstance(mounted, WSGIMiddleware):
+                mounted.executor.shutdown()  # its idle threads live as long as the process
 
 
 def shown_tests() -> list[tuple[str, str]]:

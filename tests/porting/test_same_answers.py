@@ -1,6 +1,6 @@
 """The same few lines on Quart and on Samovar give the same: each case is run on both, and what it returns compared.
 
-What differs on purpose is left out of the cases; ``docs/how-to/from-flask.md`` has it.
+What differs on purpose is left out of the cases; ``docs/how-to/from-quart.md`` has it.
 """
 
 from __future__ import annotations
