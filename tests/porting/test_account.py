@@ -10,11 +10,11 @@ import importlib
 import inspect
 import pkgutil
 import re
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import flask
+import flask.testing
 import pytest
 import quart
 import quart.cli
@@ -25,7 +25,7 @@ import samovar
 from samovar.core.cli import cli
 from samovar.core.config import DEFAULTS
 from samovar.core.sessions import SecureCookieSessionInterface
-from samovar.core.testing import connections
+from samovar.core.testing import SamovarClient, connections
 
 from ..services import ROOT
 from .test_port import SOURCE, ported
@@ -224,14 +224,64 @@ def test_a_module_of_the_table_has_what_quart_s_defines(name: str) -> None:
     assert [one for one in missing if f"`{name}.{one}`" not in NOT_THERE] == []
 
 
-def test_the_command_of_the_page_changes_what_has_to_be_changed(tmp_path: Path) -> None:
-    script = re.search(r"xargs (perl -pi -e '.*?')", PAGE, re.DOTALL)
-    assert script is not None
+def test_the_command_of_the_page_changes_what_has_to_be_changed() -> None:
+    steps = re.findall(r"^  s/(.+)/(.*)/(g?);$", part(PAGE, "## What to change"), re.MULTILINE)
+    assert len(steps) > 3
     for file in SOURCE.glob("*.py"):
-        (tmp_path / file.name).write_text(file.read_text())
-    subprocess.run(f"{script[1]} *.py", shell=True, cwd=tmp_path, check=True)
-    for file in SOURCE.glob("*.py"):
-        assert (tmp_path / file.name).read_text() == ported(file.read_text())
+        lines = file.read_text().splitlines()
+        for old, new, everywhere in steps:
+            lines = [re.sub(old, new, line, count=0 if everywhere else 1) for line in lines]
+        assert lines == ported(file.read_text()).splitlines()
+
+
+# --- Flask ------------------------------------------------------------------------------------------------------------
+
+FLASK_NOT_THERE = " ".join(row[0] for row in rows(part(FLASK_PAGE, "## What is not there")))
+FLASK_CLASSES = {
+    flask.Flask("flask"): samovar.Samovar("samovar"),
+    flask.Blueprint: samovar.Blueprint,
+    flask.Request: samovar.Request,
+    flask.Response: samovar.Response,
+    flask.testing.FlaskClient: SamovarClient,
+}
+
+
+def test_what_lacks_of_flask_s_is_named() -> None:
+    missing = {
+        f"{getattr(theirs, '__name__', 'Flask')}.{name}"
+        for theirs, mine in FLASK_CLASSES.items()
+        for name in dir(theirs)
+        if not name.startswith("_") and not hasattr(mine, name)
+    }
+    assert missing == {name for name, _ in CODE.findall(FLASK_NOT_THERE) if name[0].isupper()} - {
+        "Request.environ"
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        module.name
+        for module in pkgutil.walk_packages(flask.__path__, "flask.")
+        if "sansio" not in module.name
+    ],
+)
+def test_a_module_of_flask_s_has_its_names(name: str) -> None:
+    if name == "flask.__main__" or f"`{name}`" in FLASK_NOT_THERE:
+        return
+    theirs, mine = (
+        importlib.import_module(name),
+        importlib.import_module(name.replace("flask", "samovar.core", 1)),
+    )
+    missing = [
+        one
+        for one, value in vars(theirs).items()
+        if getattr(value, "__module__", None) == name
+        and not one.startswith(("_", "T_"))
+        and one not in ("T", "F", "ResponseClass")  # type variables
+        and not hasattr(mine, one.replace("Flask", "Samovar"))
+    ]
+    assert [one for one in missing if f"`{name}.{one}`" not in FLASK_NOT_THERE] == []
 
 
 def test_links_within_the_pages_lead_to_headings() -> None:
