@@ -417,7 +417,7 @@ async def worker_freeze(arena: Arena) -> None:
 
 async def storm(arena: Arena) -> None:
     """All clients of all workers come back at once."""
-    async with arena.fault("storm"):
+    async with arena.lives, arena.fault("storm"):  # a worker that has just begun would die of the signal
         for worker in arena.workers:
             worker.signal(signal.SIGUSR2)
         await pause(arena, 0.1, 0.3)
