@@ -15,6 +15,7 @@ Every test has a time limit (``tests/support/limits.py``) and must leave nothing
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -35,6 +36,11 @@ from .support.until import PATIENCE
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job: what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SESSION_LOOP = pytest.mark.asyncio(loop_scope="session")
 pytest_plugins = ["tests.support.limits", "tests.support.leaks", "tests.support.patience"]
