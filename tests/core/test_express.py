@@ -356,3 +356,31 @@ async def test_middleware_around_the_app_is_not_passed_by() -> None:
     app.asgi_app = middleware  # type: ignore[method-assign]  # what the attribute is for
     wire = await Wire(app, path="/text").run()
     assert (seen, wire.body) == (["/text"], "tëxt".encode())
+
+
+@pytest.mark.parametrize("kind", [Samovar, Plain])
+async def test_a_session_first_touched_after_the_view_is_saved(kind: type[Samovar]) -> None:
+    app = kind("late")
+    app.secret_key = "k"
+    app.add_url_rule("/", "index", lambda: "")
+
+    @app.after_request
+    async def keep(response: Response) -> Response:
+        session["seen"] = request.path
+        return response
+
+    client = app.test_client()
+    assert "session=" in (await client.get("/")).headers["set-cookie"]
+
+
+@pytest.mark.parametrize("kind", [Samovar, Plain])
+async def test_head_has_no_body_whatever_a_hook_makes_of_the_method(kind: type[Samovar]) -> None:
+    app = kind("head")
+    app.add_url_rule("/", "index", lambda: "text")
+
+    @app.before_request
+    async def as_get() -> None:
+        request.method = "GET"
+
+    wire = await Wire(app, method="HEAD").run()
+    assert (wire.body, dict(wire.sent[0]["headers"])[b"content-length"]) == (b"", b"4")

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..sessions import SecureCookieSessionInterface
 from ..signals import appcontext_pushed, request_finished, request_started
 from ..signals import send as send_signal
-from ..utils import no_response_from
-from ..wrappers.response import NO_LENGTH, Response
+from ..wrappers.response import NO_LENGTH
 
 if TYPE_CHECKING:
     from ..app import Samovar
@@ -87,14 +86,8 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
         if response._code == 503:
             response = await app.finalize_request(response, context)
         else:
-            if context.after is not None or context._session is not None:
+            if route.after or context.after is not None or context._session is not None:
                 response = await app.process_response(response, context)
-            else:
-                for hook in route.after:
-                    given = await hook(response)
-                    if not isinstance(given, Response):
-                        raise TypeError(no_response_from("after_request", hook, given))
-                    response = given
             if request_finished.receivers:
                 await send_signal(request_finished, app, response=response)
     except Exception as error:
@@ -119,7 +112,7 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
     send = handler._send
     try:
         await send({"type": "http.response.start", "status": response._code, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else data})
+        await send({"type": "http.response.body", "body": b"" if handler.scope["method"] == "HEAD" else data})
     except OSError:
         handler._log_gone()
 
