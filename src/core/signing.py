@@ -115,14 +115,17 @@ class KeepingSerializer(URLSafeTimedSerializer):
         Raises:
             itsdangerous.BadData: it was signed by nobody who has a key, too long ago, or is broken.
         """
-        if salt is None and not return_timestamp:
+        if salt is None and not return_timestamp and self.is_text_serializer:
             signed = s.encode("utf-8", "surrogateescape") if isinstance(s, str) else s
             value, _, signature = signed.rpartition(b".")
             if hmac.compare_digest(_encode(hmac.digest(self._key, value, self._digest)), signature):
                 payload, _, stamp = value.rpartition(b".")
-                age = time.time() // 1 - int.from_bytes(_decode(stamp), "big")
-                if payload[:1] not in (b"", b".") and (max_age is None or 0 <= age <= max_age):
-                    return self.serializer.loads(_decode(payload).decode())
+                try:
+                    age = time.time() // 1 - int.from_bytes(_decode(stamp), "big")
+                    if payload[:1] not in (b"", b".") and (max_age is None or 0 <= age <= max_age):
+                        return self.serializer.loads(_decode(payload).decode())
+                except Exception:  # signed, but no content of ours: what follows says what is wrong
+                    return super().loads(s, max_age=max_age)
         return super().loads(s, max_age=max_age, return_timestamp=return_timestamp, salt=salt)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 from typing import Any
 
 import pytest
-from itsdangerous import BadData, BadSignature, SignatureExpired, URLSafeTimedSerializer
+from itsdangerous import BadData, BadPayload, BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from samovar.core.json.tag import TaggedJSONSerializer
 from samovar.core.signing import KeepingSerializer
@@ -91,3 +92,20 @@ def test_whatever_is_changed_is_refused_by_both_in_the_same_words() -> None:
                 words.append(f"{type(error).__name__}: {error}")
         assert words[0] == words[1], case
         assert "ada" not in words[0], case
+
+
+@pytest.mark.parametrize("payload", [b"bm90IGpzb24", b"_w", b"!", b".eJw", b""])
+def test_what_was_signed_and_cannot_be_read_is_refused_by_both(payload: bytes) -> None:
+    ours, theirs = pair("key")
+    signed = theirs.make_signer(theirs.salt).sign(payload)
+    for reader in (ours, theirs):
+        with pytest.raises(BadPayload):
+            reader.loads(signed, max_age=60)
+
+
+def test_a_serializer_that_writes_bytes_is_understood() -> None:
+    options: dict[str, Any] = {**OPTIONS, "serializer": marshal}
+    ours, theirs = KeepingSerializer("key", **options), URLSafeTimedSerializer("key", **options)
+    for signer in (ours, theirs):
+        for reader in (ours, theirs):
+            assert reader.loads(signer.dumps({"a": b"\xff"}), max_age=60) == {"a": b"\xff"}
