@@ -13,6 +13,8 @@ from pamqp.header import ContentHeader
 
 from samovar.backends.rabbitmq import link as link_module
 from samovar.backends.rabbitmq.link import Link, Lost, Nacked, publishing
+from samovar.backends.rabbitmq.options import Options
+from samovar.backends.rabbitmq.session import Session
 from samovar.errors import BackendUnavailable
 
 
@@ -204,3 +206,80 @@ async def test_what_no_broker_says_ends_the_link(link: Link, data: bytes) -> Non
     link.data_received(data)
     assert link.lost.done()
     link.data_received(data)
+
+
+# --- signs of life ----------------------------------------------------------------------------------------------------
+
+BEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+ANSWER = frame.marshal(commands.Queue.DeclareOk("q", 0, 0), 2)
+
+
+@pytest.fixture
+async def session(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """Two links that heard something at 100 s, when it is that late."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 100.0)
+    out, tail = Link(ear), Link(ear)
+    for link in (out, tail):
+        link.connection_made(Sent())
+    return Session(out, tail, Options(), "RabbitMQ")
+
+
+def at(monkeypatch: pytest.MonkeyPatch, seconds: float) -> float:
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: seconds)
+    return seconds
+
+
+async def test_a_silent_link_is_asked_and_given_up_within_four_seconds(session: Session) -> None:
+    assert session.beat(101.0) == 102.0 and session.beat(102.0) == 104.0
+    assert session.beat(103.99) == pytest.approx(104.0) and session.lost() is None
+    session.beat(104.0)
+    assert "no sign of life for 4.0 s" in str(session.lost())
+
+
+async def test_an_answer_is_a_sign_of_life_and_the_brokers_heartbeat_is_none(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.beat(102.0)
+    at(monkeypatch, 103.0)
+    session.out.data_received(BEAT)
+    session.tail.data_received(ANSWER)
+    session.beat(104.0)
+    assert session.out.lost.done() and not session.tail.lost.done()
+
+
+async def test_the_brokers_heartbeat_is_all_that_is_asked_of_a_barred_link(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.out.data_received(frame.marshal(commands.Connection.Blocked("low on disk"), 0))
+    for seconds in (105.0, 110.0, 135.0):
+        session.tail.heard = at(monkeypatch, seconds)
+        session.out.data_received(BEAT)
+        session.beat(seconds)
+    assert session.lost() is None
+    session.tail.heard = at(monkeypatch, 136.0)
+    session.out.data_received(frame.marshal(commands.Connection.Unblocked(), 0))
+    session.beat(137.0)
+    assert session.lost() is None
+    session.beat(140.0)
+    assert session.out.lost.done()
+
+
+async def test_who_stood_still_before_asking_gives_the_answer_all_its_time(session: Session) -> None:
+    session.stood_still(109.0)
+    assert session.beat(109.0) == 111.0 and session.lost() is None
+    session.stood_still(110.9)
+    session.beat(111.0)
+    assert session.lost() is not None
+
+
+async def test_who_stood_still_after_asking_spares_a_link_for_a_moment_and_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.beat(102.0)
+    session.stood_still(106.0)
+    assert session.beat(106.0) == 106.5 and session.lost() is None
+    at(monkeypatch, 106.4)
+    session.tail.data_received(ANSWER)
+    session.stood_still(108.0)
+    session.beat(108.0)
+    assert session.out.lost.done() and not session.tail.lost.done()

@@ -50,6 +50,7 @@ CALM = 5.0  # seconds a session lasts, after which the next loss is a new troubl
 PROVING = 2.0  # seconds in which the last entry must come again
 READING = 5.0  # seconds in which some entry comes while the log is read
 STILL = 1.0  # seconds without an entry after which the end is taken as reached, where no mark can be written
+READ_UP = 0.01  # seconds in which the loop, which stood still, looks at its sockets
 CONTEST = 0.5  # seconds in which who knows the epoch of a stream answers who does not
 READ_LATE = (
     2.0  # seconds after which a confirmed record that was not read yet is accepted without its position
@@ -388,6 +389,9 @@ class Keeper:
                 return
             await asyncio.wait(awaited, timeout=again - now, return_when=asyncio.FIRST_COMPLETED)
             if loop.time() > again + self.options.heartbeat / 2:
+                await asyncio.sleep(
+                    READ_UP
+                )  # what came meanwhile is read before anything is made of the silence
                 session.stood_still(loop.time())
 
     def _let_late_ones_go(self, now: float) -> None:

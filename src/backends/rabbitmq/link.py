@@ -39,6 +39,7 @@ PROBE = 2  # the channel of signs of life
 
 METHOD, HEADER, BODY, HEARTBEAT, END = 1, 2, 3, 8, 0xCE
 _FRAME = struct.Struct(">BHI")
+_BEAT = _FRAME.pack(HEARTBEAT, 0, 0) + b"\xce"
 _DELIVER = struct.pack(">HH", 60, 60)
 _RETURN = struct.pack(">HH", 60, 50)
 _CONTENT = struct.Struct(">HHQH")
@@ -123,6 +124,8 @@ class Link(asyncio.Protocol):
         """Done, with the reason, when the link is gone."""
         self.received: float = self._loop.time()
         """When something last came."""
+        self.heard: float = self.received
+        """When something last came but for the broker's heartbeats, which it sends also when it hears nothing of us."""
         self.sent: float = self.received
         """When something last went."""
         self.barred: str | None = None
@@ -157,7 +160,7 @@ class Link(asyncio.Protocol):
     def beat(self) -> None:
         """Send a sign of life, unless something was sent a moment ago anyway."""
         if self.heartbeat and self._loop.time() - self.sent >= self.heartbeat / 3:
-            self._send(_FRAME.pack(HEARTBEAT, 0, 0) + b"\xce")
+            self._send(_BEAT)
 
     def publish(self, head: bytes, body: bytes) -> asyncio.Future[None]:
         """Send a message on the channel with confirms; the future ends when the broker has it.
@@ -209,6 +212,8 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See :class:`asyncio.Protocol`."""
         self.received = self._loop.time()
+        if data != _BEAT:
+            self.heard = self.received
         if self._rest:
             data = self._rest + data
         at, end, unpack = 0, len(data), _FRAME.unpack_from

@@ -45,6 +45,7 @@ class Session:
         self.unusable = ""
         """Why connecting again does not help, where it does not."""
         self._asked = dict.fromkeys((out, tail), 0.0)
+        self._spared = dict.fromkeys((out, tail), 0.0)  # until when a link is not given up
 
     @classmethod
     async def open(cls, options: Options, context: ssl.SSLContext | None, ear: Ear) -> Session:
@@ -99,25 +100,32 @@ class Session:
             if link.lost.done():
                 continue
             link.beat()
-            silent = now - link.received
-            patience = 2 * self.options.heartbeat
+            heard, patience = link.heard, 2 * self.options.heartbeat
             if link.barred is not None:
                 # Nothing we say is read now. The broker's own heartbeats come all the same.
-                patience = max(patience, 3.0 * HEARTBEAT)
-            elif silent >= self.options.heartbeat and self._asked[link] <= link.received:
+                heard, patience = link.received, max(patience, 3.0 * HEARTBEAT)
+            elif now - heard >= self.options.heartbeat and self._asked[link] <= heard:
                 self._asked[link] = now
                 answer = link.call(PROBE, passive(self.options.stream))
                 answer.add_done_callback(lambda answer, link=link: _answered(answer, link))  # type: ignore[misc]
-            if silent >= patience:
-                link.abort(f"no sign of life for {silent:.1f} s")
-            due = patience if self._asked[link] > link.received else self.options.heartbeat
-            again = min(again, max(link.received + due, now + 0.01))
+            end = max(heard + patience, self._spared[link])
+            if now >= end:
+                link.abort(f"no sign of life for {now - heard:.1f} s")
+            due = end if self._asked[link] > heard else heard + self.options.heartbeat
+            again = min(again, max(due, now + 0.01))
         return again
 
     def stood_still(self, now: float) -> None:
-        """The loop stood still: what came meanwhile was not read, so the silence is ours."""
+        """The loop stood still, and has read since what lay there: what was asked before is answered in a moment or
+        never, and what could not be asked has all its time.
+
+        One question is spared once, so that a loop which stands again and again finds a dead link all the same.
+        """
         for link in (self.out, self.tail):
-            link.received = max(link.received, now - self.options.heartbeat)
+            if self._asked[link] <= link.heard:
+                self._spared[link] = now + self.options.heartbeat
+            elif self._spared[link] <= self._asked[link]:
+                self._spared[link] = now + self.options.heartbeat / 4
 
     def lost(self) -> Lost | None:
         """Why one of the links is gone, None while both are there."""
