@@ -12,6 +12,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from samovar.backends.rabbitmq import link as link_module
+from samovar.backends.rabbitmq import session as session_module
 from samovar.backends.rabbitmq.link import Link, Lost, Nacked, publishing
 from samovar.backends.rabbitmq.options import Options
 from samovar.backends.rabbitmq.session import Session
@@ -283,3 +284,13 @@ async def test_who_stood_still_after_asking_spares_a_link_for_a_moment_and_once(
     session.stood_still(108.0)
     session.beat(108.0)
     assert session.out.lost.done() and not session.tail.lost.done()
+
+
+async def test_who_gets_no_answer_before_reading_begins_does_not_wait_for_ever(
+    ear: Ear, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "DECLARING", 0.05)
+    session = Session(Link(ear), link, Options(), "RabbitMQ")
+    async with asyncio.timeout(20):
+        with pytest.raises(Lost, match=r"no answer within 0\.05 s to reading 'log'"):
+            await session.read(3, "log", "first")

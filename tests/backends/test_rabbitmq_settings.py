@@ -54,6 +54,7 @@ async def operator(server: RabbitServer) -> Link:
     [
         ("amqp://", Options()),
         ("amqp://host", Options(host="host")),
+        ("AMQP://host", Options(host="host")),
         ("amqp://host/", Options(host="host")),
         ("amqp://host/%2F", Options(host="host")),
         ("amqp://host/shop", Options(host="host", vhost="shop")),
@@ -84,6 +85,10 @@ def test_a_url_is_read(url: str, expected: Options) -> None:
         ("amqps://host?tls_ca=/nonesuch", "is no file"),
         ("amqp://u:sec#ret@host", "%23"),
         ("amqp://u:secret@host:port", "host and port do not read"),
+        ("amqp://u:12?secret@host", "in a password / is written %2F"),
+        ("amqp://u:12/secret@host", "in a password / is written %2F"),
+        ("amqp://u:12#secret@host", "in a password / is written %2F"),
+        ("amqp:u:secret@host", "it begins amqp://user:password@host"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused_in_words(url: str, words: str) -> None:

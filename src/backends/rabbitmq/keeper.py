@@ -389,9 +389,8 @@ class Keeper:
                 return
             await asyncio.wait(awaited, timeout=again - now, return_when=asyncio.FIRST_COMPLETED)
             if loop.time() > again + self.options.heartbeat / 2:
-                await asyncio.sleep(
-                    READ_UP
-                )  # what came meanwhile is read before anything is made of the silence
+                # What came meanwhile is read before anything is made of the silence.
+                await asyncio.sleep(READ_UP)
                 session.stood_still(loop.time())
 
     def _let_late_ones_go(self, now: float) -> None:

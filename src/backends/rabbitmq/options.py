@@ -152,6 +152,14 @@ def _split(url: str) -> SplitResult:
         # The reason in the exception may quote a password that was not percent-encoded.
         hint = "host and port do not read; special characters in a password are percent-encoded (@ as %40, # as %23)"
         raise _wrong(url, hint) from None
+    behind = f"{parts.path}?{parts.query}#{parts.fragment}"
+    begins = url.lstrip().lower().startswith(f"{parts.scheme}://")
+    if not begins or ("@" in behind and "@" not in parts.netloc):
+        # Perhaps the end of a password, which no message may show.
+        hint = (
+            "it begins amqp://user:password@host, and in a password / is written %2F, ? %3F, # %23 and @ %40"
+        )
+        raise ConfigError(f"a URL of RabbitMQ does not read: {hint}")
     if parts.fragment:
         raise _wrong(url, "a URL of RabbitMQ has no '#'; in a password it is written %23")
     if "/" in parts.path[1:]:

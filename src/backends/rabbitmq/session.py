@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from .link import PROBE, PUBLISH, Answer, Ear, Link, Lost, connect, passive, publishing
@@ -18,7 +20,7 @@ from .refusal import check_server
 LOG, PRESENCE = 3, 4  # the channels on which the log and the stream of presence are read
 PREFETCH = 4000  # entries the broker sends ahead of what was acknowledged
 HEARTBEAT = 10  # seconds, as agreed with the broker: only for when it reads nothing from us
-DECLARING = 10.0  # seconds a cluster may take to create a stream
+DECLARING = 10.0  # seconds a cluster may take to create a stream, or to let us read it
 
 logger: logging.Logger = logging.getLogger("samovar.rabbitmq")
 
@@ -61,7 +63,7 @@ class Session:
                 out, properties = await _greet(options, context, ear, links)
                 server = check_server(properties)
                 tail, _ = await _greet(options, context, ear, links)
-            async with asyncio.timeout(DECLARING):
+            async with _patiently(f"to the declaration of {options.stream!r}"):
                 for link in links:
                     await link.open_channel(PROBE)
                 await _declare(tail, options.stream, options.arguments(size=options.size, age=options.age))
@@ -82,9 +84,10 @@ class Session:
         """Read *stream* from *offset* on.
 
         Raises:
-            Lost: the link is gone, the stream is not there yet, or the queue is none.
+            Lost: the link is gone or silent, the stream is not there yet, or the queue is none.
         """
-        await self.tail.consume(channel, stream, offset=offset, prefetch=PREFETCH)
+        async with _patiently(f"to reading {stream!r}"):
+            await self.tail.consume(channel, stream, offset=offset, prefetch=PREFETCH)
 
     def close(self, why: str) -> None:
         """Give both links up; idempotent."""
@@ -133,6 +136,20 @@ class Session:
             if link.lost.done():
                 return link.lost.result()
         return None
+
+
+@asynccontextmanager
+async def _patiently(what: str) -> AsyncIterator[None]:
+    """Wait for answers *what* as long as a cluster may need, and no longer: nobody else looks at the links yet.
+
+    Raises:
+        Lost: they did not come.
+    """
+    try:
+        async with asyncio.timeout(DECLARING):
+            yield
+    except TimeoutError:
+        raise Lost(f"no answer within {DECLARING:g} s {what}") from None
 
 
 def _answered(answer: Answer, link: Link) -> None:
