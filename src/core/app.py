@@ -132,6 +132,7 @@ class Samovar(Serving):
         """Look whether something is overridden; asked again whenever the app gets an attribute."""
         self._direct = "asgi_app" not in self.__dict__ and type(self).asgi_app is Samovar.asgi_app
         self.is_express = not overrides(self, Samovar)
+        self._choose_teardown()
         self._attributes = 0  # it counts itself
         self._attributes = len(self.__dict__)
 

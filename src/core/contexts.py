@@ -190,12 +190,13 @@ class Contexts(Urls):
         return interface.null_session_class() if opened is None else opened
 
     _torn_down_always = False
-    """A subclass has teardown steps of its own, which run for every request."""
+    """There are teardown steps of somebody's own, which run for every request."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls._torn_down_always = any(
-            getattr(cls, name) is not getattr(Contexts, name) for name in _TEARDOWN_STEPS
+    def _choose_teardown(self) -> None:
+        """Look whether a subclass, this app or its requests have teardown steps of their own."""
+        given, kind = self.__dict__, type(self)
+        self._torn_down_always = self.request_class.close is not Request.close or any(
+            name in given or getattr(kind, name) is not getattr(Contexts, name) for name in _TEARDOWN_STEPS
         )
 
     def context_has_exit_work(self, context: Context) -> object:
@@ -313,6 +314,7 @@ class Contexts(Urls):
 
 
 _TEARDOWN_STEPS = (
+    "tear_down",
     "do_teardown_request",
     "do_teardown_websocket",
     "do_teardown_appcontext",

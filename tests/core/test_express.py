@@ -13,6 +13,7 @@ import pytest
 
 from samovar import (
     Blueprint,
+    Request,
     Response,
     Samovar,
     abort,
@@ -384,3 +385,55 @@ async def test_head_has_no_body_whatever_a_hook_makes_of_the_method(kind: type[S
 
     wire = await Wire(app, method="HEAD").run()
     assert (wire.body, dict(wire.sent[0]["headers"])[b"content-length"]) == (b"", b"4")
+
+
+def tear_down_in_subclass() -> tuple[Samovar, list[str]]:
+    ran: list[str] = []
+
+    class Own(Samovar):
+        async def tear_down(self, context: Any, error: BaseException | None = None) -> None:
+            ran.append(context.request.path)
+            await super().tear_down(context, error)
+
+    return Own("own"), ran
+
+
+def teardown_of_instance() -> tuple[Samovar, list[str]]:
+    ran: list[str] = []
+    app = Samovar("own")
+
+    async def own(error: BaseException | None, request_context: Any = None) -> None:
+        ran.append(request.path)
+
+    app.do_teardown_request = own  # type: ignore[method-assign, assignment]  # as in a test
+    return app, ran
+
+
+def closing_request() -> tuple[Samovar, list[str]]:
+    ran: list[str] = []
+
+    class Own(Request):
+        async def close(self) -> None:
+            ran.append(self.path)
+
+    app = Samovar("own")
+    app.request_class = Own
+    return app, ran
+
+
+@pytest.mark.parametrize("make", [tear_down_in_subclass, teardown_of_instance, closing_request])
+async def test_an_override_of_the_teardown_runs_without_other_work(
+    make: Callable[[], tuple[Samovar, list[str]]],
+) -> None:
+    app, ran = make()
+    app.add_url_rule("/", "index", lambda: "")
+    await Wire(app).run()
+    assert ran == ["/"]
+
+
+@pytest.mark.parametrize("name", ["content_type", "mimetype"])
+def test_no_line_ends_in_a_content_type(name: str) -> None:
+    for end in "\r\n":
+        given: Any = {name: f"text/plain{end}X-Own: 1"}
+        with pytest.raises(ValueError, match="newline"):
+            Response("x", **given)

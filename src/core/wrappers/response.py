@@ -54,6 +54,17 @@ def _wire_value(value: str) -> bytes:
     return wire
 
 
+def _one_line(content_type: str) -> str:
+    """*content_type*, as ``Headers`` would take it.
+
+    Raises:
+        ValueError: it has a line end, with which a client could add headers.
+    """
+    if "\n" in content_type or "\r" in content_type:
+        raise ValueError("Header values must not contain newline characters.")
+    return content_type
+
+
 def _wire_name(name: str) -> bytes:
     wire = _names.get(name)
     if wire is None:
@@ -316,7 +327,7 @@ class Response(SansIOResponse):
         if headers:
             self._take_headers(headers, content_type)
         elif content_type is not None:
-            self._content_type = content_type
+            self._content_type = content_type if content_type in _wire_values else _one_line(content_type)
         elif self.default_mimetype != "text/html":
             self._content_type = get_content_type(self.default_mimetype or "", "utf-8")
 
