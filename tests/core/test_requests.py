@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import zlib
 from typing import Any
 
@@ -360,3 +361,12 @@ async def test_repeated_headers_are_all_there() -> None:
     wire = Wire(app, headers=[(b"x", b"1"), (b"X", b"2")])
     await wire.run()
     assert wire.body == b'["1","2"]\n'
+
+
+def test_one_cookie_is_what_all_cookies_have_of_it() -> None:
+    choice = random.Random(7)
+    pieces = ("s", "s=", "=", ";", " ", "\t", '"', "a", ",", "\\", "é", "s=x", "\x01", "\x0b", 's="')
+    for _ in range(4000):
+        text = "".join(choice.choice(pieces) for _ in range(choice.randint(1, 9))).encode("latin-1")
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"cookie", text)]}
+        assert Request(scope).cookie("s") == Request(scope).cookies.get("s"), text

@@ -123,11 +123,13 @@ class BaseRequestWebsocket(SansIORequest):
         wanted = name.encode()
         for key, value in self.scope["headers"]:
             if key == b"cookie" and wanted in value:
+                if b'"' in value:  # what is quoted may have a semicolon
+                    return self.cookies.get(name)
                 for pair in value.split(b";"):
                     own, _, text = pair.partition(b"=")
-                    if own.strip() == wanted:
-                        text = text.strip()
-                        plain = text.isascii() and text[:1] != b'"'
+                    if own.strip(b" \t") == wanted:
+                        text = text.strip(b" \t")
+                        plain = text.isascii() and b" " not in text and b"\t" not in text
                         return text.decode() if plain else self.cookies.get(name)
         return None
 
