@@ -121,6 +121,16 @@ async def test_module_functions_use_the_current_app(app: Samovar) -> None:
     assert json.loads(b"[1]") == [1] and json.load(io.BytesIO(b"[1]")) == [1]
 
 
+async def test_answers_are_written_by_an_overridden_dumps(app: Samovar) -> None:
+    class Loud(DefaultJSONProvider):
+        def dumps(self, obj: Any, **kwargs: Any) -> str:
+            return super().dumps(obj, **kwargs).upper()
+
+    app.json = Loud(app)
+    async with app.app_context():
+        assert await app.json.response({"a": ["b", 1]}).get_data() == b'{"A":["B",1]}\n'
+
+
 @pytest.mark.parametrize(
     "data", [b'"\xc3\xbc"', '"ü"'.encode("utf-16"), '"ü"'.encode("utf-32"), '\ufeff"ü"'.encode()]
 )

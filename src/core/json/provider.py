@@ -182,6 +182,8 @@ class DefaultJSONProvider(JSONProvider):
         return encode
 
     def _build_encoder(self) -> Callable[[Any], str]:
+        if getattr(self.dumps, "__func__", None) is not DefaultJSONProvider.dumps:  # overridden
+            return lambda obj: self.dumps(obj, separators=(",", ":"))
         options = {
             "allow_nan": self.allow_nan,
             "default": self.default,
