@@ -76,6 +76,9 @@ class Serving(Dispatch):
                 await attempt(f"while_serving {_name(generator)!r}", _finish, generator)
             for func in self.after_serving_funcs:
                 await attempt(f"after_serving {_name(func)!r}", self.ensure_async(func))
+            await attempt(
+                "the end of background tasks", self._finish_background
+            )  # those of the functions above
         await attempt("the hub's stop", self._stop_hub)
         return errors
 
@@ -86,9 +89,9 @@ class Serving(Dispatch):
 
     async def _finish_background(self) -> None:
         """Let background tasks end, saying so when they take their time, and cancel what is left."""
-        if self._background is None:
+        scope = self._background  # tasks started meanwhile join it
+        if scope is None:
             return
-        scope, self._background = self._background, None
         timeout: float = self.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"]
         soon = min(SOON, timeout)
         if not await scope.join(soon):
@@ -99,7 +102,10 @@ class Serving(Dispatch):
                 timeout, tasks, names,
             )  # fmt: skip
             await scope.join(timeout - soon)
-        await scope.close()
+        try:
+            await scope.close()
+        finally:
+            self._background = None
 
     async def _serving_failed(self, error: Exception, errand: str) -> None:
         if got_serving_exception.receivers:

@@ -199,6 +199,30 @@ async def test_background_tasks_that_watch_the_shutdown_are_not_mentioned(
     assert "background task" not in caplog.text
 
 
+async def test_background_tasks_started_at_the_end_are_ended_too(app: Samovar) -> None:
+    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0.15
+    ended: list[str] = []
+
+    async def forever(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    async def last_act() -> None:
+        await app.shutdown_event.wait()
+        app.add_background_task(forever, "of a task")
+
+    @app.after_serving
+    async def after() -> None:
+        app.add_background_task(forever, "after")
+
+    async with app.test_app():
+        app.add_background_task(last_act)
+        await asyncio.sleep(0)
+    assert (ended, app.background_tasks) == (["of a task", "after"], frozenset())
+
+
 async def test_a_background_task_is_given_as_a_function(app: Samovar) -> None:
     async def work() -> None:
         raise AssertionError("it never runs")
