@@ -244,7 +244,11 @@ class SecureCookieSessionInterface(SessionInterface):
         value = self._signed(signer, session)
         text = value if isinstance(value, str) else value.decode("ascii")
         expires = self.get_expiration_time(app, session)
-        self._set_cookie(response, self.get_cookie_name(app), text, expires, where)
+        name = self.get_cookie_name(app)
+        if type(signer) is KeepingSerializer:
+            self._set_cookie(response, name, text, expires, where)
+        else:  # what another one writes may have to be quoted
+            response.set_cookie(name, text, expires=expires, **where)
         if not session.accessed:
             _vary_by_cookie(response)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from itsdangerous import TimedSerializer
 from markupsafe import Markup
 
 from samovar import Samovar, flash, get_flashed_messages, session
@@ -296,6 +297,18 @@ async def test_another_interface_is_opened_before_the_hooks_and_saved_after() ->
     await client.get("/")
     assert await (await client.get("/")).get_data() == b"2"
     assert log == ["open", "hook", "save"] * 2
+
+
+async def test_what_another_signer_writes_is_quoted(app: Samovar) -> None:
+    class Readable(SecureCookieSessionInterface):
+        def get_signing_serializer(self, app: Samovar) -> Any:
+            return TimedSerializer(app.secret_key, salt="readable")
+
+    app.session_interface = Readable()
+    client = app.test_client()
+    cookie = (await client.get("/set/x;%20Domain=other.example")).headers["set-cookie"]
+    assert "; Domain" not in cookie
+    assert await (await client.get("/get")).get_data() == b"x; Domain=other.example"
 
 
 async def test_an_interface_may_have_no_session() -> None:
