@@ -13,9 +13,12 @@ from pamqp.header import ContentHeader
 
 from samovar.backends.rabbitmq import link as link_module
 from samovar.backends.rabbitmq import session as session_module
+from samovar.backends.rabbitmq.entry import MESSAGE
+from samovar.backends.rabbitmq.keeper import READ_LATE, Keeper
 from samovar.backends.rabbitmq.link import Link, Lost, Nacked, publishing
 from samovar.backends.rabbitmq.options import Options
 from samovar.backends.rabbitmq.session import Session
+from samovar.broadcast.backend import Accepted
 from samovar.errors import BackendUnavailable
 
 
@@ -294,3 +297,17 @@ async def test_who_gets_no_answer_before_reading_begins_does_not_wait_for_ever(
     async with asyncio.timeout(20):
         with pytest.raises(Lost, match=r"no answer within 0\.05 s to reading 'log'"):
             await session.read(3, "log", "first")
+
+
+async def test_what_was_confirmed_and_not_read_is_in_but_nobody_knows_of_a_version(session: Session) -> None:
+    keeper = Keeper(session.options)
+    sent = [keeper.send(session, MESSAGE, id=b"1", rest=b"x", number=number) for number in (None, 7, None)]
+    session.out.data_received(frame.marshal(commands.Basic.Ack(2, True), 1))
+    await asyncio.sleep(0)
+    keeper._let_late_ones_go(100.0 + READ_LATE)
+    assert [waiting.read.done() for waiting in sent] == [True, False, False]
+    session.out.data_received(frame.marshal(commands.Basic.Ack(3, False), 1))
+    await asyncio.sleep(0)
+    keeper._give_up("cut by the test")
+    assert sent[0].read.result() == sent[2].read.result() == Accepted(None)
+    assert isinstance(sent[1].read.exception(), Lost)

@@ -97,7 +97,10 @@ class RabbitBackend(Backend):
         version: int | None = None,
         dedupe_seconds: float = 300.0,
     ) -> Accepted:
-        """See the contract. The position is None where this worker reads the log much later than the broker has it."""
+        """See the contract. The position is None where this worker reads the log much later than the broker has it, or
+        lost its link in between; then it is not known either whether it was a repeat. Never so with a *version*:
+        whether that was in time has to be read.
+        """
         session = await self._keeper.current(reading=True)
         waiting = self._send(session, channel, envelope, id, retention, version, dedupe_seconds)
         return await self._read(waiting, id)

@@ -86,13 +86,16 @@ class Waiting:
         read: done when we have read it, with what it caused; or with :class:`Lost`, :class:`NotIn`.
         confirmed: when the broker had it, None: not yet.
         kind: of the entry.
+        in_once_confirmed: it is a message that counts unless it is a repeat; one with a version may have come too late
+            for it, which only reading it tells.
     """
 
-    __slots__ = ("confirmed", "kind", "read")
+    __slots__ = ("confirmed", "in_once_confirmed", "kind", "read")
 
-    def __init__(self, read: asyncio.Future[Any], kind: int) -> None:
+    def __init__(self, read: asyncio.Future[Any], kind: int, *, versioned: bool = False) -> None:
         self.read: asyncio.Future[Any] = read
         self.kind: int = kind
+        self.in_once_confirmed: bool = kind == MESSAGE and not versioned
         self.confirmed: float | None = None
 
 
@@ -401,7 +404,7 @@ class Keeper:
                 break
             late.append(origin)
         for origin in late:
-            if self._waiting[origin].kind == MESSAGE:
+            if self._waiting[origin].in_once_confirmed:
                 _finish(self._waiting.pop(origin).read, Accepted(None))
 
     # --- how it is --------------------------------------------------------------------------------------------------
@@ -469,7 +472,7 @@ class Keeper:
         stream = self.options.presence if presence else self.options.stream
         confirm = session.out.publish(session.heads[stream], body)
         read: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting[origin] = Waiting(read, kind)
+        waiting = self._waiting[origin] = Waiting(read, kind, versioned=number is not None)
         confirm.add_done_callback(partial(self._confirmed, origin))
         return waiting
 
@@ -489,7 +492,7 @@ class Keeper:
         """The session is gone: tell whoever waits for an entry."""
         waiting, self._waiting = self._waiting, {}
         for one in waiting.values():
-            if one.kind == MESSAGE and one.confirmed is not None:
+            if one.in_once_confirmed and one.confirmed is not None:
                 _finish(one.read, Accepted(None))
             else:
                 _fail(one.read, Lost(why))
