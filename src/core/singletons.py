@@ -104,13 +104,14 @@ class Singletons:
 
     async def _work(self, one: Singleton, lease: Lease) -> bool | None:
         """Run it once, cancelling it when the lease is lost: None when it returned, else whether it failed."""
-        async with Scope("singleton", on_error=lambda task, error: None) as scope:
+        async with Scope("singleton") as scope:  # it logs what even the telling of a failure raised
             work = scope.start(self._in_context(one), name=one.name)
             lost = scope.start(lease.wait_lost(), name="lease")
             await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 return False
-            return None if not work.cancelled() and work.result() else True
+            failed = work.cancelled() or work.exception() is not None or not work.result()
+            return True if failed else None
 
     async def _in_context(self, one: Singleton) -> bool:
         """Run it in the app's context; False when it failed, which is told as of any background task."""

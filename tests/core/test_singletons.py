@@ -128,6 +128,27 @@ async def test_one_that_fails_is_told_and_run_again(
     assert "singleton task 'job.failing'" in caplog.text and "the directory is away" in caplog.text
 
 
+async def test_one_whose_failure_cannot_even_be_told_is_run_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(singletons, "FIRST_PAUSE", 0.01)
+    app = make("one")
+    log = log_of(app)
+
+    @app.singleton_task
+    async def fails() -> None:
+        log.append("begun")
+        raise ValueError("of the task")
+
+    async def tell(error: Exception) -> None:
+        raise LookupError("of the telling")
+
+    app.handle_background_exception = tell  # type: ignore[method-assign]  # as a subclass might
+    async with app.test_app():
+        await until(lambda: len(log) == 2)
+    assert "LookupError: of the telling" in caplog.text
+
+
 async def test_what_cannot_be_one_is_refused(make: Make) -> None:
     app = make("one")
     add_endless(app)
