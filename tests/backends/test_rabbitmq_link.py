@@ -13,11 +13,11 @@ from pamqp.header import ContentHeader
 
 from samovar.backends.rabbitmq import link as link_module
 from samovar.backends.rabbitmq import session as session_module
-from samovar.backends.rabbitmq.entry import MESSAGE
+from samovar.backends.rabbitmq.entry import LEAVE, MESSAGE, SUMMARY, TOUCH, write
 from samovar.backends.rabbitmq.keeper import READ_LATE, Keeper
 from samovar.backends.rabbitmq.link import Link, Lost, Nacked, publishing
 from samovar.backends.rabbitmq.options import Options
-from samovar.backends.rabbitmq.session import Session
+from samovar.backends.rabbitmq.session import LOG, PRESENCE, Session
 from samovar.broadcast.backend import Accepted
 from samovar.errors import BackendUnavailable
 
@@ -228,6 +228,13 @@ async def session(ear: Ear, monkeypatch: pytest.MonkeyPatch) -> Session:
     return Session(out, tail, Options(), "RabbitMQ")
 
 
+def keeper_of(session: Session) -> Keeper:
+    """Who has that session."""
+    keeper = Keeper(session.options)
+    keeper.session = session
+    return keeper
+
+
 def at(monkeypatch: pytest.MonkeyPatch, seconds: float) -> float:
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: seconds)
     return seconds
@@ -300,7 +307,7 @@ async def test_who_gets_no_answer_before_reading_begins_does_not_wait_for_ever(
 
 
 async def test_what_was_confirmed_and_not_read_is_in_but_nobody_knows_of_a_version(session: Session) -> None:
-    keeper = Keeper(session.options)
+    keeper = keeper_of(session)
     sent = [keeper.send(session, MESSAGE, id=b"1", rest=b"x", number=number) for number in (None, 7, None)]
     session.out.data_received(frame.marshal(commands.Basic.Ack(2, True), 1))
     await asyncio.sleep(0)
@@ -311,3 +318,15 @@ async def test_what_was_confirmed_and_not_read_is_in_but_nobody_knows_of_a_versi
     keeper._give_up("cut by the test")
     assert sent[0].read.result() == sent[2].read.result() == Accepted(None)
     assert isinstance(sent[1].read.exception(), Lost)
+
+
+@pytest.mark.parametrize("kind", [SUMMARY, TOUCH, LEAVE])
+@pytest.mark.parametrize("rest", [b'{"word": 1}', b"[1]", b"[[[]]]", b"\xff", b"", b"[" * 100_000])
+async def test_an_entry_that_does_not_read_is_counted_and_ends_nothing(
+    session: Session, kind: int, rest: bytes
+) -> None:
+    keeper = keeper_of(session)
+    channel = LOG if kind == SUMMARY else PRESENCE
+    for offset in (5, 6):
+        keeper.delivered(channel, offset, offset, write(kind, 9, channel=b"c", rest=rest, number=5))
+    assert keeper.foreign == 2 and session.lost() is None

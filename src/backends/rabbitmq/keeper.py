@@ -557,7 +557,7 @@ class Keeper:
         except LaterVersion as error:
             session.unusable = str(error)
             return session.tail.abort(session.unusable)
-        except (ValueError, TypeError, struct.error):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, struct.error):
             self.stranger(offset)
         if self.log.contested:
             self.log.contested = False

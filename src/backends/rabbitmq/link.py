@@ -27,7 +27,7 @@ try:
     from pamqp.header import ContentHeader
 except ImportError as _error:
     raise MissingDependency(
-        'the RabbitMQ backend needs pamqp; install it by: pip install "samovar[rabbitmq]"'
+        'the RabbitMQ backend needs pamqp, 3.3 or later; install it by: pip install "samovar[rabbitmq]"'
     ) from _error
 
 MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for a link that takes none
