@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .asgi.express import overrides
+from .asgi.express import overrides, steps_of
 from .ctx import Context
 from .health import add_health
 from .serving import Serving
@@ -131,7 +131,7 @@ class Samovar(Serving):
     def _choose_road(self) -> None:
         """Look whether something is overridden; asked again whenever the app gets an attribute."""
         self._direct = "asgi_app" not in self.__dict__ and type(self).asgi_app is Samovar.asgi_app
-        self.is_express = not overrides(self, Samovar)
+        self.is_express = not overrides(self, _OWN_STEPS)
         self._choose_teardown()
         self._attributes = 0  # it counts itself
         self._attributes = len(self.__dict__)
@@ -225,6 +225,9 @@ class Samovar(Serving):
 
         tls: dict[str, Any] = {"ca_certs": ca_certs, "certfile": certfile, "keyfile": keyfile}
         await serve_app(self, host, port, debug, shutdown_trigger=shutdown_trigger, **tls, **kwargs)
+
+
+_OWN_STEPS = steps_of(Samovar)
 
 
 class _GivenBody:

@@ -437,3 +437,16 @@ def test_no_line_ends_in_a_content_type(name: str) -> None:
         given: Any = {name: f"text/plain{end}X-Own: 1"}
         with pytest.raises(ValueError, match="newline"):
             Response("x", **given)
+
+
+async def test_a_step_that_was_replaced_in_the_class_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Samovar.full_dispatch_request
+    seen = []
+
+    async def traced(self: Samovar, *args: Any) -> Response:
+        seen.append(request.path)
+        return await own(self, *args)
+
+    monkeypatch.setattr(Samovar, "full_dispatch_request", traced)
+    wire = await Wire(build(Samovar, hooks=False), path="/text").run()
+    assert (seen, wire.body) == (["/text"], "tëxt".encode())
