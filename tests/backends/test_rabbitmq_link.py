@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 
 from samovar.backends.rabbitmq import link as link_module
 from samovar.backends.rabbitmq import session as session_module
-from samovar.backends.rabbitmq.entry import LEAVE, MESSAGE, SUMMARY, TOUCH, write
+from samovar.backends.rabbitmq.entry import BEGIN, LEAVE, MARK, MESSAGE, SUMMARY, TOUCH, write
 from samovar.backends.rabbitmq.keeper import READ_LATE, Keeper
 from samovar.backends.rabbitmq.link import Link, Lost, Nacked, publishing
 from samovar.backends.rabbitmq.options import Options
@@ -330,3 +330,26 @@ async def test_an_entry_that_does_not_read_is_counted_and_ends_nothing(
     for offset in (5, 6):
         keeper.delivered(channel, offset, offset, write(kind, 9, channel=b"c", rest=rest, number=5))
     assert keeper.foreign == 2 and session.lost() is None
+
+
+async def test_what_was_seen_is_not_forgotten_when_reading_anew_is_begun_twice(session: Session) -> None:
+    keeper = keeper_of(session)
+
+    def read(*offsets: int, epoch: bytes = b"one") -> None:
+        kind = BEGIN if 0 in offsets else MARK
+        for offset in offsets:
+            keeper.log.take(offset, write(kind, 9, id=epoch, number=1, rest=b"%d" % offset))
+
+    def witness() -> tuple[int, str] | None:
+        keeper._start_over(keeper._log, "said the test")
+        return keeper._witness and (keeper._witness.offset, keeper._witness.epoch)
+
+    read(0, 1, 2, 3)
+    assert witness() == (3, "one")
+    assert witness() == (3, "one"), "before anything was read again"
+    read(0, 1)
+    assert witness() == (3, "one"), "before it was read as far again"
+    read(0, 1, 2, 3, 4)
+    assert witness() == (4, "one")
+    read(0, 1, epoch=b"two")
+    assert witness() == (1, "two"), "another stream"

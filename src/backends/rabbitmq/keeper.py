@@ -70,6 +70,10 @@ class Witness(NamedTuple):
     body: bytes | None
     epoch: str
 
+    def outdoes(self, log: Log) -> bool:
+        """Whether *log*, in which it did not come yet, knows less than this."""
+        return log.epoch == NO_EPOCH or (self.epoch == log.epoch and self.offset >= log.last)
+
     def rolled_back(self, log: Log) -> bool:
         """Whether *log*, in which the entry did not come, should have it."""
         return self.epoch == log.epoch and log.first <= self.offset
@@ -253,7 +257,8 @@ class Keeper:
         """Forget what was read, for it cannot be gone on from, but for the last entry of the log."""
         logger.warning("RabbitMQ at %s: %s: %s; it is read anew", self.options.where, reading.stream, why)
         if reading is self._log:
-            self._witness = Witness(self.log.last, self.log.last_body, self.log.epoch)
+            if self._witness is None or not self._witness.outdoes(self.log):
+                self._witness = Witness(self.log.last, self.log.last_body, self.log.epoch)
             self._witnessed = False
         reading.start_over()
         if self.session is not None:
