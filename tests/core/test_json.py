@@ -164,6 +164,21 @@ def test_allowing_nan_reads_as_flask_does(app: Samovar) -> None:
     assert str(app.json.loads("NaN", parse_constant=float)) == "nan"
 
 
+@pytest.mark.parametrize("text", ["\ud800", "\udc00", "\udc00\ud800", "\U0001f600\udfff", "\\ud83d\ude00"])
+def test_half_a_surrogate_pair_is_not_written(app: Samovar, text: str) -> None:
+    for write in (app.json.encode, app.json.dumps):  # type: ignore[attr-defined]  # the default provider's
+        with pytest.raises(ValueError, match="surrogates not allowed"):
+            write({"a": [text]})
+    app.json.allow_nan = True  # type: ignore[attr-defined]
+    assert app.json.loads(app.json.dumps(text)) == text
+
+
+@pytest.mark.parametrize("text", ["\U0001f600" * 2, r"\ud800", "\\\U0001f600", r"\\udc00"])
+def test_whole_pairs_and_backslashes_are_written(app: Samovar, text: str) -> None:
+    for write in (app.json.encode, app.json.dumps):  # type: ignore[attr-defined]
+        assert standard.loads(write([text])) == [text]
+
+
 def test_surrogate_pairs_and_long_numbers_are_read(app: Samovar) -> None:
     assert app.json.loads(rb'["\ud83d\ude00", "\u0041", "\\ud800", 1e308, 1.5]') == [
         "😀",

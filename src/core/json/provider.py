@@ -84,6 +84,24 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder(**_STRICT).scan_once  # type: ignore[attr-defined]  # not in its stub
 
 
+_HALF = re.compile(
+    r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f][0-9a-f]{2})|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f][0-9a-f]{2}"
+)
+
+
+def _written(text: str) -> str:
+    """*text*, which an encoder has written.
+
+    Raises:
+        ValueError: half a surrogate pair was escaped in it.
+    """
+    if "\\ud" in text and (
+        _HALF.search(text) or "\\\\u" in text
+    ):  # an escaped backslash misleads the pattern
+        _check_text(json.loads(text))
+    return text
+
+
 def _check_text(value: Any) -> None:
     """Refuse a value with half a surrogate pair in its text; for what was escaped in the first place.
 
@@ -143,7 +161,8 @@ class DefaultJSONProvider(JSONProvider):
         kwargs.setdefault("allow_nan", self.allow_nan)
         kwargs.setdefault("ensure_ascii", self.ensure_ascii)
         kwargs.setdefault("sort_keys", self.sort_keys)
-        return json.dumps(obj, **kwargs)
+        text = json.dumps(obj, **kwargs)
+        return text if kwargs["allow_nan"] else _written(text)
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         """What JSON text or bytes say; keywords are those of ``json.loads``.
@@ -194,16 +213,19 @@ class DefaultJSONProvider(JSONProvider):
         plain = json.JSONEncoder(**options)  # type: ignore[arg-type]  # a dict of mixed options
         make: Any = json.encoder.c_make_encoder  # type: ignore[attr-defined]  # absent where there is no C part
         if make is None:
-            return plain.encode
+            return plain.encode if self.allow_nan else lambda obj: _written(plain.encode(obj))
         string = json.encoder.encode_basestring_ascii if self.ensure_ascii else json.encoder.encode_basestring
         # markers=None: no table of containers; a circle ends in RecursionError.
         pieces = make(None, plain.default, string, None, ":", ",", self.sort_keys, False, self.allow_nan)
 
+        allow_nan = self.allow_nan
+
         def encode(obj: Any) -> str:
             try:
-                return "".join(pieces(obj, 0))
+                text = "".join(pieces(obj, 0))
             except RecursionError as error:
                 raise ValueError("circular reference, or nested too deeply, for JSON") from error
+            return text if allow_nan else _written(text)
 
         return encode
 
