@@ -52,6 +52,7 @@ class LocalQueueHandler(QueueHandler):
 
     def _begin(self) -> None:
         self._records: queue.Queue[Any] = queue.Queue(self._size)
+        self._written = 0
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
@@ -96,10 +97,12 @@ class LocalQueueHandler(QueueHandler):
             self.lost += 1
 
     def flush(self, timeout: float | None = FLUSH_TIMEOUT) -> None:
-        """Wait until the queue is written, for at most *timeout* seconds; None: for as long as it takes."""
+        """Wait until what is queued now is written, for at most *timeout* seconds; None: for as long as it takes."""
         if self._thread is not None and self._thread.is_alive():
-            with self._records.all_tasks_done:
-                self._records.all_tasks_done.wait_for(lambda: not self._records.unfinished_tasks, timeout)
+            records = self._records
+            with records.all_tasks_done:
+                enough = self._written + records.unfinished_tasks
+                records.all_tasks_done.wait_for(lambda: self._written >= enough, timeout)
 
     def _has_thread(self) -> bool:
         """The writing thread runs, started now if need be; False at the interpreter's end, when none can."""
@@ -122,7 +125,10 @@ class LocalQueueHandler(QueueHandler):
             try:
                 context.run(self._write, context, record)
             finally:
-                records.task_done()
+                with records.all_tasks_done:  # as task_done() does, and both numbers at once
+                    records.unfinished_tasks -= 1
+                    self._written += 1
+                    records.all_tasks_done.notify_all()
 
     def _write(self, context: Context, record: logging.LogRecord) -> None:
         del context  # it is the current one, or may as well be

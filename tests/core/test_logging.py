@@ -126,6 +126,27 @@ async def test_a_line_from_a_thread_comes_after_those_before_it(slow: Slow) -> N
     assert slow.begun == slow.lines == ["a", "b", "c", "from a thread"]
 
 
+async def test_a_line_from_a_thread_does_not_wait_for_those_after_it() -> None:
+    loop, stop = asyncio.get_running_loop(), threading.Event()
+
+    class Busy(logging.Handler):
+        """Has another line in the queue before it is done with one."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if not stop.is_set():
+                loop.call_soon_threadsafe(logger.warning, "another")
+                while not (queue.waiting or stop.wait(0.001)):
+                    pass
+
+    queue = LocalQueueHandler(Busy())
+    logger = logger_of(queue)
+    logger.warning("first")
+    try:
+        await asyncio.wait_for(asyncio.to_thread(logger.warning, "from a thread"), PATIENCE)
+    finally:
+        stop.set()
+
+
 def test_without_a_loop_it_is_written_at_once(slow: Slow) -> None:
     logger_of(LocalQueueHandler(slow)).warning("now")
     assert slow.lines == ["now"] and slow.threads == {threading.main_thread()}
