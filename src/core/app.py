@@ -140,6 +140,8 @@ class Samovar(Serving):
         """The ASGI application; wrap this attribute to add middleware: ``app.asgi_app = Middleware(app.asgi_app)``."""
         kind = scope["type"]
         if kind == "http":
+            if self._attributes != len(self.__dict__):  # called by somebody else than __call__
+                self._choose_road()
             await self.asgi_http_class(self, scope)(receive, send)
         elif kind == "websocket":
             await self.asgi_websocket_class(self, scope)(receive, send)

@@ -425,10 +425,11 @@ def closing_request() -> tuple[Samovar, list[str]]:
 async def test_an_override_of_the_teardown_runs_without_other_work(
     make: Callable[[], tuple[Samovar, list[str]]],
 ) -> None:
-    app, ran = make()
-    app.add_url_rule("/", "index", lambda: "")
-    await Wire(app).run()
-    assert ran == ["/"]
+    for way in ("__call__", "asgi_app"):
+        app, ran = make()
+        app.add_url_rule("/", "index", lambda: "")
+        await Wire(getattr(app, way)).run()
+        assert ran == ["/"], way
 
 
 @pytest.mark.parametrize("name", ["content_type", "mimetype"])
