@@ -324,7 +324,9 @@ def _load(target: str) -> Any:
 def redact_url(url: str) -> str:
     """*url* without its password, for logs and messages; also where it does not read as a URL."""
     hidden = re.sub(r"//([^/@:]*):.*@", r"//\1:***@", url, count=1)
-    return hidden if hidden != url else re.sub(r"//[^:]*@", "//***@", url, count=1)
+    if hidden == url:
+        hidden = re.sub(r"//[^:]*@", "//***@", url, count=1)
+    return hidden if "//" in url else re.sub(r"^([^:@]*:)?.*@", r"\1***@", url)
 
 
 def open_backend(url: str) -> Backend:

@@ -13,6 +13,7 @@ from samovar.backends.rabbitmq.entry import MAGIC
 from samovar.backends.rabbitmq.link import PUBLISH, Link, Lost, connect, publishing
 from samovar.backends.rabbitmq.refusal import Unusable, check_server, refusal
 from samovar.broadcast import Hub, State, open_backend
+from samovar.broadcast.backend import redact_url
 from samovar.errors import ConfigError
 
 from ..support.hubs import got, up
@@ -87,6 +88,8 @@ def test_a_url_is_read(url: str, expected: Options) -> None:
         ("amqp://u:secret@host:port", "host and port do not read"),
         ("amqp://u:12?secret@host", "in a password / is written %2F"),
         ("amqp://u:12/secret@host", "in a password / is written %2F"),
+        ("amqp://u:12?sec=ret@host", "in a password / is written %2F"),
+        ("amqps://host?tls_ca=/a@b", "/a@b is no file"),
         ("amqp://u:12#secret@host", "in a password / is written %2F"),
         ("amqp:u:secret@host", "it begins amqp://user:password@host"),
     ],
@@ -101,6 +104,22 @@ def test_passwords_are_not_shown() -> None:
     backend = open_backend("amqp://me:secret@host/shop")
     assert isinstance(backend, RabbitBackend)
     assert "secret" not in f"{backend!r} {backend.options!r}" and "host:5672/shop" in repr(backend)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://me:secret@host/x", "amqp://me:***@host/x"),
+        ("amqp://me:sec@ret@host", "amqp://me:***@host"),
+        ("amqp://me:12/secret@host", "amqp://me:***@host"),
+        ("amqp:me:secret@host", "amqp:***@host"),
+        ("me:secret@host", "me:***@host"),
+        ("secret@host", "***@host"),
+        ("localhost:5672", "localhost:5672"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert redact_url(url) == shown
 
 
 def test_a_stream_is_declared_with_what_the_url_says() -> None:

@@ -152,7 +152,9 @@ def _split(url: str) -> SplitResult:
         # The reason in the exception may quote a password that was not percent-encoded.
         hint = "host and port do not read; special characters in a password are percent-encoded (@ as %40, # as %23)"
         raise _wrong(url, hint) from None
-    behind = f"{parts.path}?{parts.query}#{parts.fragment}"
+    behind = parts.path + parts.fragment
+    if parts.query.partition("=")[0] not in _READERS:
+        behind += parts.query
     begins = url.lstrip().lower().startswith(f"{parts.scheme}://")
     if not begins or ("@" in behind and "@" not in parts.netloc):
         # Perhaps the end of a password, which no message may show.
