@@ -85,6 +85,9 @@ def test_a_url_says_where_and_how(url: str, expected: Options) -> None:
         ("rediss://h?tls_ca=/nowhere/ca.pem", "tls_ca=/nowhere/ca.pem is no file"),
         (f"rediss://h?tls_cert={__file__}", "given together"),
         ("redis://h?password=x", "'password'"),
+        ("redis://:12/ecret@h", "in a password / is written %2F"),
+        ("redis://:12?ecret@h", "in a password / is written %2F"),
+        ("redis:u:ecret@h", "it begins redis://:password@host"),
     ],
 )
 def test_a_bad_url_names_what_is_wrong(url: str, named: str) -> None:

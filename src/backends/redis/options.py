@@ -132,6 +132,14 @@ def _split(url: str) -> SplitResult:
         # The reason in the exception may quote a password that was not percent-encoded.
         hint = "host and port do not read; special characters in a password are percent-encoded (@ as %40, # as %23)"
         raise _wrong(url, hint) from None
+    behind = parts.path + parts.fragment
+    if parts.query.partition("=")[0] not in _READERS:
+        behind += parts.query
+    begins = url.lstrip().lower().startswith(f"{parts.scheme}://")
+    if parts.scheme != "unix" and (not begins or ("@" in behind and "@" not in parts.netloc)):
+        # Perhaps the end of a password, which no message may show.
+        hint = "it begins redis://:password@host, and in a password / is written %2F, ? %3F, # %23 and @ %40"
+        raise ConfigError(f"a URL of Redis does not read: {hint}")
     if parts.fragment:
         raise _wrong(url, "a URL of Redis has no '#'; in a password it is written %23")
     return parts
