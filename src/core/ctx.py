@@ -220,6 +220,8 @@ class Context:
 
     def copy(self) -> Context:
         """Another context of the same request or websocket, with the same ``g`` and session, for another task."""
+        if self._session is None and self.connection is not None and self.app._session_is_lazy:
+            self._session = self.app.open_session_nowait(self)  # else each would open one of its own
         twin = type(self)(self.app, self.request, self.websocket)
         twin.route, twin._adapter, twin.flashes = self.route, self._adapter, self.flashes
         twin._g, twin._session, twin._cursors = self.g, self._session, self._cursors

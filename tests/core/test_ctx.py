@@ -320,3 +320,15 @@ async def test_the_wrong_one_of_request_and_websocket_names_the_right_one() -> N
     assert await (await app.test_client().get("/page")).get_data() == b"page"
     async with app.test_client().websocket("/ws") as ws:
         assert await ws.receive() == "socket"
+
+
+async def test_a_copy_has_the_session_that_nobody_has_opened_yet() -> None:
+    app = Samovar(__name__)
+    app.secret_key = "key"
+    async with app.test_request_context("/") as context:
+        twin = context.copy()
+        opened = context.opened_session
+        assert opened is not None and not opened.accessed
+        async with twin:
+            session["n"] = 1
+        assert session["n"] == 1
