@@ -91,6 +91,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "blinker": ("core/signals",),
     "click": ("core/cli", "core/testing"),
     "hypercorn": ("core/cli", "core/realtime/lanes/hypercorn"),
+    "h2": ("core/cli/hypercorn_server",),
     "uvicorn": ("core/cli", "core/realtime/lanes/uvicorn"),
     "uvloop": ("core/cli",),
     "watchfiles": ("core/cli",),

@@ -7,7 +7,7 @@ import json
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from ..services import ROOT
 from ..support.certificates import make_certificates
 from ..support.ports import free_port, release_port
 from ..support.process import Process
+from ..support.server import AppServer
 
 Event = TypeVar("Event", bound=h2.events.Event)
 
@@ -155,6 +156,35 @@ async def test_an_event_stream_by_http2(servers: Servers) -> None:
         await until(lines, "event: subscribed")
         await other.post("/prices/4")
         await until(lines, '"data":4')
+
+
+async def test_a_body_that_comes_behind_its_answer_ends_nothing_else(
+    serve: Callable[..., Awaitable[AppServer]],
+) -> None:
+    server = await serve(APP)  # by samovar run: Hypercorn's own command drops the connection
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    client = h2.connection.H2Connection(h2.config.H2Configuration())
+    client.initiate_connection()
+    head = [(":scheme", "http"), (":authority", "localhost")]
+    client.send_headers(1, [(":method", "POST"), (":path", "/prices/4"), *head, ("content-length", "3")])
+
+    async def ended(stream: int) -> None:
+        writer.write(client.data_to_send())
+        async with asyncio.timeout(60):
+            while data := await reader.read(65536):
+                for event in client.receive_data(data):
+                    if isinstance(event, h2.events.StreamEnded) and event.stream_id == stream:
+                        return
+        raise EOFError(server.output())
+
+    await ended(1)
+    client.send_data(1, b"tea", end_stream=True)
+    writer.write(client.data_to_send())
+    client.send_headers(3, [(":method", "GET"), (":path", "/"), *head], end_stream=True)
+    await ended(3)
+    writer.close()
+    await writer.wait_closed()
+    assert "KeyError" not in server.output()
 
 
 class Http2Socket:

@@ -15,10 +15,13 @@ from collections.abc import Callable
 from socket import socket
 from typing import Any, cast
 
+import hypercorn.protocol
+from h2.events import DataReceived
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
+from hypercorn.protocol.h2 import H2Protocol
 
 from ...tasks import Scope
 from .access_log import AccessLogger
@@ -164,6 +167,26 @@ class Connection(TCPServer):
             await super()._read_data()
         finally:
             self.context.closed.set()
+
+
+class Http2(H2Protocol):
+    """Hypercorn's HTTP/2, which bears a body that comes when its request is answered already.
+
+    Hypercorn 0.18 looks for the request, finds none, and drops the connection with all the others on it: an event
+    stream ended whenever a view answered a POST before its body had come. Here the late piece is counted for flow
+    control (RFC 9113, 5.2) and let go.
+    """
+
+    async def _handle_events(self, events: list[Any]) -> None:
+        for event in events:
+            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                await self._flush()
+            else:
+                await super()._handle_events([event])
+
+
+hypercorn.protocol.H2Protocol = Http2  # type: ignore[attr-defined]  # there is no other way to give it one
 
 
 def make_config(options: ServeOptions) -> Config:
