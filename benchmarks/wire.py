@@ -31,7 +31,7 @@ from peers import ASGI, OTHERS, WORKLOADS, Workload
 
 HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")
-PIPELINE = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [[%s]]\n'
+POST_SCRIPT = 'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = [[%s]]\n'
 
 
 def free_port() -> int:
@@ -124,7 +124,7 @@ def load(port: int, workload: Workload, seconds: int) -> int:
     script = HERE / ".wrk.lua"
     extra = []
     if workload.body:
-        script.write_text(PIPELINE % workload.body.decode())
+        script.write_text(POST_SCRIPT % workload.body.decode())
         extra = ["-s", str(script)]
     target = f"http://127.0.0.1:{port}{workload.path}"
     try:
