@@ -35,7 +35,7 @@ from samovar import (
     websocket,
 )
 from samovar.core.realtime.client import client_path
-from samovar.errors import PublishError
+from samovar.errors import BackendUnavailable, PublishError
 
 from . import machine
 from .people import MAX_NAME, friendly_name, hue, tidy
@@ -92,8 +92,20 @@ async def watch_machine() -> None:
 
 
 async def watch_traffic() -> None:
-    """Tell the other workers what this one does, and everybody what all of them do together."""
+    """Tell the other workers what this one does, and everybody what all of them do together.
+
+    A broker that is away while we start is waited for.
+    """
     meter, total = Meter(time.monotonic()), Total()
+    while not app.shutdown_event.is_set():
+        try:
+            await tell_traffic(meter, total)
+        except BackendUnavailable as error:
+            app.logger.warning("the workers do not count together yet: %s", error)
+
+
+async def tell_traffic(meter: Meter, total: Total) -> None:
+    """Do so every second."""
     async with hub.subscribe("traffic/parts") as parts:
         async for tick in every(1.0):
             rates = meter.rates(

@@ -64,6 +64,7 @@ class Channels:
         self.clock = clock
         self.last_health: Health = Health(State.DOWN, reason="not started")
         self.health_since: float = clock()
+        self._told: State | None = None
         self.table: dict[str, Channel] = {}
         self.on_up: Callable[[], None] = lambda: None
         """Called when the backend is no longer down."""
@@ -277,10 +278,12 @@ class Channels:
 
     def health(self, health: Health) -> None:
         """See :class:`Receiver`."""
-        if health.state is not self.last_health.state:
+        if health.state is not self._told:  # a broker that is away from the beginning is told too
+            self._told = health.state
             level = logging.INFO if health.state is State.UP else logging.WARNING
             reason = health.reason and f": {health.reason}"
             logger.log(level, "the backend is %s%s", health.state.value, reason)
+        if health.state is not self.last_health.state:
             self.health_since = self.clock()
         was, self.last_health = self.last_health.state, health
         if was is State.DOWN and health.state is not State.DOWN:

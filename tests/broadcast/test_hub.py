@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from samovar.broadcast import (
     ChannelRule,
     Feature,
     Gap,
+    Health,
     Hub,
     Member,
     Message,
@@ -475,6 +477,30 @@ async def test_a_broker_needs_a_start_and_the_error_says_how() -> None:
         await hub.publish("c", 1)
     with pytest.raises(HubClosed, match="stopped"):
         await hub.publish("c", 1)
+
+
+async def test_each_state_of_the_broker_is_told_once_the_first_one_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Silent(Started):
+        """Says nothing by itself of how it is."""
+
+        def health(self, health: Health) -> None:
+            pass
+
+    backend = Silent()
+    with caplog.at_level(logging.INFO, "samovar"):
+        async with Hub(backend):
+            await backend.running.wait()
+            for state in (State.DOWN, State.DOWN, State.UP, State.UP, State.DEGRADED, State.DOWN):
+                backend.outer.health(Health(state, reason="" if state is State.UP else "so it is"))
+    told = [record.message for record in caplog.records if "the backend is" in record.message]
+    assert told == [
+        "the backend is down: so it is",
+        "the backend is up",
+        "the backend is degraded: so it is",
+        "the backend is down: so it is",
+    ]
 
 
 async def test_the_backend_runs_while_the_hub_does() -> None:

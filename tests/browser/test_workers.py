@@ -87,6 +87,28 @@ async def test_killing_the_real_broker_under_three_workers_loses_nothing(
         await whole(view, workers, "machine")
 
 
+async def test_a_broker_that_comes_after_the_workers_is_waited_for(
+    tmp_path: Path, request: pytest.FixtureRequest, serve: Callable[..., Awaitable[AppServer]]
+) -> None:
+    need(REDIS, request.config)
+    broker = Redis(tmp_path)
+    try:
+        server = await serve(DASHBOARD, env={"SAMOVAR_BROADCAST_URL": broker.url()})
+        await until(
+            lambda: "the workers do not count together yet" in server.output(), "no broker to be noticed"
+        )
+        assert "the backend is down" in server.output()
+        await broker.up()
+
+        async def counted() -> bool:
+            answer = await ask(f"{server.url}/history/traffic")  # 503 until the broker is found
+            return answer.status == 200 and bool(answer.json()["messages"])
+
+        await until_async(counted, "the traffic to be counted")
+    finally:
+        broker.close()
+
+
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 async def test_three_workers_measure_together_and_count_every_moment_once(
     workers: AppServer, open_view: Opener
