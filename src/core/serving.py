@@ -18,6 +18,27 @@ F = TypeVar("F", bound=Callable[..., Any])
 SOON = 0.1  # seconds in which a background task that watches app.shutdown_event has ended: nobody needs to hear of it
 
 
+class Patience:
+    """The time that one shutdown has for background tasks, whenever they are started.
+
+    Args:
+        seconds: altogether.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+        self.moment: float = min(SOON, seconds)
+
+    async def join(self, scope: TaskScope, seconds: float) -> bool:
+        """Wait for the tasks of *scope*, up to *seconds*, which count; True when all have ended."""
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            return await scope.join(seconds)
+        finally:
+            self.left = max(0.0, self.left - (clock() - begun))
+
+
 class Serving(Dispatch):
     """The part of an app that starts and stops."""
 
@@ -66,18 +87,19 @@ class Serving(Dispatch):
                 errors.append(error)
                 await self._serving_failed(error, errand)
 
+        patience = Patience(self.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"])
         async with self.app_context():
             if self._singletons is not None:
                 await attempt("the end of singleton tasks", self._singletons.stop)
             await attempt("the end of long-polls", self.polls.close)
-            await attempt("the end of background tasks", self._finish_background)
+            await attempt("the end of background tasks", self._finish_background, patience)
             while self.while_serving_gens:
                 generator = self.while_serving_gens.pop()
                 await attempt(f"while_serving {_name(generator)!r}", _finish, generator)
             for func in self.after_serving_funcs:
                 await attempt(f"after_serving {_name(func)!r}", self.ensure_async(func))
             await attempt(
-                "the end of background tasks", self._finish_background
+                "the end of background tasks", self._finish_background, patience
             )  # those of the functions above
         await attempt("the hub's stop", self._stop_hub)
         return errors
@@ -87,21 +109,23 @@ class Serving(Dispatch):
             hub, self._hub = self._hub, None
             await hub.stop()
 
-    async def _finish_background(self) -> None:
-        """Let background tasks end, saying so when they take their time, and cancel what is left."""
+    async def _finish_background(self, patience: Patience) -> None:
+        """Let background tasks end, saying so when they take their time, and cancel what is left.
+
+        Those that come when nothing is left have a moment all the same: what runs at all begins, and cleans up.
+        """
         scope = self._background  # tasks started meanwhile join it
         if scope is None:
             return
-        timeout: float = self.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"]
-        soon = min(SOON, timeout)
-        if not await scope.join(soon):
-            names = ", ".join(map(repr, scope.names))
-            tasks = "task" if len(scope) == 1 else "tasks"
+        left = patience.left
+        if not await patience.join(scope, patience.moment):
             self.logger.info(
-                "waiting up to %g s for background %s %.200s: one that watches app.shutdown_event ends at once",
-                timeout, tasks, names,
-            )  # fmt: skip
-            await scope.join(timeout - soon)
+                "%s background %s %.200s: one that watches app.shutdown_event ends at once",
+                f"waiting up to {round(left, 2):g} s for" if patience.left else "cancelling",
+                "task" if len(scope) == 1 else "tasks",
+                ", ".join(map(repr, scope.names)),
+            )
+            await patience.join(scope, patience.left)
         try:
             await scope.close()
         finally:
@@ -150,8 +174,9 @@ class Serving(Dispatch):
         The worker that runs it holds a lease on the broker; when it goes, another one runs the function, at once after
         a shutdown and after *lease* seconds at the latest after a death. It is cancelled when the lease is lost, as in
         an outage of the broker. When it returns it is not run again before its worker goes; when it raises, that goes
-        to :meth:`handle_background_exception`, and it is run again after a pause, here or elsewhere. What this
-        promises, and where two may run for a moment, says :class:`samovar.broadcast.Lease`.
+        to :meth:`handle_background_exception`, and it is run again after a pause, here or elsewhere: a second, doubled
+        by each failure up to a minute, and a second again once a run has lasted a minute. What this promises, and where
+        two may run for a moment, says :class:`samovar.broadcast.Lease`.
 
         Args:
             func: where it is used without arguments: ``@app.singleton_task``.

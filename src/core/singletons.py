@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE = 1.0  # seconds until a task that failed is run again, here or elsewhere; doubled each time
 LONGEST_PAUSE = 60.0
+RAN_WELL = 60.0  # seconds of one run after which what failed before is forgotten
 
 logger: logging.Logger = logging.getLogger("samovar.singletons")
 
@@ -88,17 +89,22 @@ class Singletons:
 
     async def _serve(self, one: Singleton, lease: Lease) -> None:
         """Run it whenever the lease is ours, until it returns."""
+        clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE
         while True:
             failed = False
             async with lease:
                 logger.info("the singleton task %s runs on this worker", one.name)
+                begun = clock()
                 work = await self._work(one, lease)
                 if work is None:
                     await lease.wait_lost()  # it is done: nobody else is to begin it while this worker lives
                     return
                 failed = work
+                if clock() - begun >= RAN_WELL:
+                    pause = FIRST_PAUSE
             if failed:
+                logger.info("the singleton task %s is run again in %g s", one.name, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from samovar import Samovar, current_app, g, has_request_context, request
+from samovar.core import serving
 from samovar.core.signals import got_background_exception, got_serving_exception
 from samovar.errors import LifespanError
+from samovar.tasks import Scope
 
 
 @pytest.fixture
@@ -221,6 +223,47 @@ async def test_background_tasks_started_at_the_end_are_ended_too(app: Samovar) -
         app.add_background_task(last_act)
         await asyncio.sleep(0)
     assert (ended, app.background_tasks) == (["of a task", "after"], frozenset())
+
+
+async def test_all_background_tasks_of_a_shutdown_have_one_limit(
+    app: Samovar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0.25
+    waited: list[float] = []
+    ended: list[str] = []
+    join = Scope.join
+
+    async def measured(scope: Scope, timeout: float | None = None) -> bool:
+        if scope.name == "background" and timeout is not None:
+            waited.append(timeout)
+        return await join(scope, timeout)
+
+    monkeypatch.setattr(Scope, "join", measured)
+
+    async def first() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("first")
+
+    async def last() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("last")
+
+    @app.after_serving
+    async def after() -> None:
+        app.add_background_task(last)
+
+    async with app.test_app():
+        app.add_background_task(first)
+        await asyncio.sleep(0)
+    assert ended == ["first", "last"]
+    assert sum(waited) <= 0.251 + serving.SOON  # which those have that come last, so that they begin
+    assert "waiting up to 0.25 s for background task 'first'" in caplog.text
+    assert "cancelling background task 'last'" in caplog.text
 
 
 async def test_a_background_task_is_given_as_a_function(app: Samovar) -> None:

@@ -128,6 +128,31 @@ async def test_one_that_fails_is_told_and_run_again(
     assert "singleton task 'job.failing'" in caplog.text and "the directory is away" in caplog.text
 
 
+async def test_the_pause_doubles_and_begins_anew_after_a_long_run(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(singletons, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(singletons, "LONGEST_PAUSE", 0.004)
+    caplog.set_level("INFO", "samovar.singletons")
+    app = make("one")
+    log = log_of(app)
+
+    @app.singleton_task
+    async def fails() -> None:
+        log.append("run")
+        monkeypatch.setattr(
+            singletons, "RAN_WELL", 0.0 if len(log) == 5 else 60.0
+        )  # as if the fifth took long
+        raise RuntimeError("again")
+
+    def pauses() -> list[str]:
+        return [words.split()[-2] for words in caplog.messages if "is run again" in words]
+
+    async with app.test_app():
+        await until(lambda: len(pauses()) >= 7)
+    assert pauses()[:7] == ["0.001", "0.002", "0.004", "0.004", "0.001", "0.002", "0.004"]
+
+
 async def test_one_whose_failure_cannot_even_be_told_is_run_again(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
