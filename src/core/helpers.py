@@ -259,7 +259,8 @@ def _prepare_file(path_or_file: Any, app: Samovar) -> _File:
 def _guess_type(name: str | None) -> str:
     if name is None:
         return "application/octet-stream"
-    mimetype, encoding = mimetypes.guess_type(name)
+    # A name is no URL: without the dot "data:a.png" would be one, and "a://[" an error from Python 3.12 on.
+    mimetype, encoding = mimetypes.guess_type(f"./{name}")
     if mimetype is None or encoding is not None:  # an archive is sent as one
         return "application/octet-stream"
     return mimetype

@@ -184,6 +184,12 @@ async def test_a_file_that_is_shown_has_the_name_it_was_given(app: Samovar) -> N
         assert "content-disposition" not in (await send_file("static/a.txt")).headers
 
 
+@pytest.mark.parametrize("name", ["a://[/b.png", "data:b.png", "data:,b.png", "//[b.png", ":b.png", "[b]#?;.png"])
+async def test_a_name_that_looks_like_a_url_has_the_type_of_its_end(app: Samovar, name: str) -> None:
+    async with app.test_request_context("/"):
+        assert (await send_file("static/a.txt", download_name=name)).mimetype == "image/png"
+
+
 async def test_what_cannot_be_read_is_an_error_before_the_answer_begins(
     app: Samovar, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -125,7 +126,7 @@ async def test_the_hub_runs_with_the_app(app: Samovar) -> None:
 
 async def test_background_tasks_have_the_app_and_are_waited_for(app: Samovar) -> None:
     log: list[Any] = []
-    gate = asyncio.Event()
+    gate, let_go = asyncio.Event(), threading.Event()
 
     async def work(name: str, *, more: int) -> None:
         g.mine = name
@@ -133,7 +134,7 @@ async def test_background_tasks_have_the_app_and_are_waited_for(app: Samovar) ->
         log.append((current_app.name == app.name, has_request_context(), g.mine, more))
 
     def blocking() -> None:
-        log.append("blocking")
+        log.append("blocking" if let_go.wait(60) else "nobody lets it go")
 
     @app.get("/")
     async def index() -> str:
@@ -145,6 +146,7 @@ async def test_background_tasks_have_the_app_and_are_waited_for(app: Samovar) ->
         await running.test_client().get("/")
         assert len(app.background_tasks) == 2
         gate.set()
+        let_go.set()
     assert sorted(map(str, log)) == ["(True, False, 'a', 1)", "blocking"]
     assert not app.background_tasks
 
