@@ -157,25 +157,22 @@ class SecureCookieSessionInterface(SessionInterface):
         self._around: dict[Any, list[str]] = {}  # what stands before and after a cookie's value; bounded
 
     def get_signing_serializer(self, app: Samovar) -> URLSafeTimedSerializer | None:
-        """What signs and verifies; None without a secret key. Built once for as long as the keys are the same."""
+        """What signs and verifies; None without a secret key. Built anew when what it is made of changes."""
         key = app.secret_key
         if not key:
             return None
         fallbacks = app.config["SECRET_KEY_FALLBACKS"] or ()
         keys = (*reversed(fallbacks), key)  # the last one signs, each verifies
-        if self._signer is None or self._signer[0] != keys:
-            self._signer = (
-                keys,
-                KeepingSerializer(
-                    list(keys),
-                    salt=self.salt,
-                    serializer=self.serializer,
-                    signer_kwargs={
-                        "key_derivation": self.key_derivation,
-                        "digest_method": self.digest_method,
-                    },
-                ),
+        derivation, digest = self.key_derivation, self.digest_method
+        made_of = (keys, self.salt, self.serializer, derivation, digest)
+        if self._signer is None or self._signer[0] != made_of:
+            signer = KeepingSerializer(
+                list(keys),
+                salt=self.salt,
+                serializer=self.serializer,
+                signer_kwargs={"key_derivation": derivation, "digest_method": digest},
             )
+            self._signer = made_of, signer
         return self._signer[1]
 
     def open_session_nowait(self, app: Samovar, request: BaseRequestWebsocket) -> SessionMixin | None:
@@ -245,7 +242,7 @@ class SecureCookieSessionInterface(SessionInterface):
         text = value if isinstance(value, str) else value.decode("ascii")
         expires = self.get_expiration_time(app, session)
         name = self.get_cookie_name(app)
-        if type(signer) is KeepingSerializer:
+        if type(signer) is KeepingSerializer and signer._short:
             self._set_cookie(response, name, text, expires, where)
         else:  # what another one writes may have to be quoted
             response.set_cookie(name, text, expires=expires, **where)

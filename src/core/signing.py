@@ -1,7 +1,8 @@
 """ItsDangerous, kept ready: the same signatures and formats, at a third of the time.
 
 Keys are derived once, and a cookie in the usual form is signed and verified in a few calls of the standard library. All
-that is unusual (another salt, a signature that does not match the newest key, an old time stamp) is ItsDangerous' own.
+that is unusual (another salt, a signature that does not match the newest key, an old time stamp) is ItsDangerous' own,
+and so is everything where somebody has set what is not foreseen here: an algorithm, a signer, a separator, a payload.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from itsdangerous import TimestampSigner, URLSafeTimedSerializer
-from itsdangerous.signer import SigningAlgorithm
+from itsdangerous.signer import HMACAlgorithm, SigningAlgorithm
 
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
@@ -50,7 +51,8 @@ class KeepingSigner(TimestampSigner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.algorithm: OneShotHMAC = OneShotHMAC(self.digest_method)
+        if type(self.algorithm) is HMACAlgorithm:
+            self.algorithm: SigningAlgorithm = OneShotHMAC(self.algorithm.digest_method)
         self._derived = {key: super(KeepingSigner, self).derive_key(key) for key in self.secret_keys}
 
     def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
@@ -71,19 +73,45 @@ class KeepingSerializer(URLSafeTimedSerializer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._kept: Any = super().make_signer()
-        self._key: bytes = self._kept.derive_key()
-        self._digest: Any = self._kept.digest_method
+        self._keep()
+
+    def _keep(self) -> None:
+        """Make the signer of what is set now, and see whether it can be done without."""
+        self._kept_for = (
+            self.signer, dict(self.signer_kwargs), list(self.secret_keys), self.salt, dict(self.serializer_kwargs)
+        )  # fmt: skip
+        signer: Any = super().make_signer()
+        self._kept: Any = signer if type(signer) is KeepingSigner else None
+        kind = type(self)
+        self._short: bool = (
+            self._kept is not None
+            and type(signer.algorithm) is OneShotHMAC
+            and signer.sep == b"."
+            and not self.serializer_kwargs
+            and kind.dump_payload is URLSafeTimedSerializer.dump_payload
+            and kind.load_payload is URLSafeTimedSerializer.load_payload
+        )
+        if self._short:
+            self._key: bytes = signer.derive_key()
+            self._digest: Any = signer.algorithm.digest_method
+
+    def _is_short(self) -> bool:
+        """Tell whether the short way is that of what is set now."""
+        now = (self.signer, self.signer_kwargs, self.secret_keys, self.salt, self.serializer_kwargs)
+        if now != self._kept_for:
+            self._keep()
+        return self._short
 
     def make_signer(self, salt: str | bytes | None = None) -> TimestampSigner:
         """The signer; another one for another salt."""
-        if salt is None or salt == self.salt:
+        self._is_short()
+        if self._kept is not None and (salt is None or salt == self.salt):
             return cast("TimestampSigner", self._kept)
         return cast("TimestampSigner", super().make_signer(salt))
 
     def dumps(self, obj: Any, salt: str | bytes | None = None) -> str:
         """*obj*, the time in seconds, and their signature, as text."""
-        if salt is not None:
+        if salt is not None or not self._is_short():
             return super().dumps(obj, salt)
         text = self.serializer.dumps(obj)
         data = text.encode() if isinstance(text, str) else text
@@ -115,7 +143,7 @@ class KeepingSerializer(URLSafeTimedSerializer):
         Raises:
             itsdangerous.BadData: it was signed by nobody who has a key, too long ago, or is broken.
         """
-        if salt is None and not return_timestamp and self.is_text_serializer:
+        if salt is None and not return_timestamp and self.is_text_serializer and self._is_short():
             signed = s.encode("utf-8", "surrogateescape") if isinstance(s, str) else s
             value, _, signature = signed.rpartition(b".")
             if hmac.compare_digest(_encode(hmac.digest(self._key, value, self._digest)), signature):

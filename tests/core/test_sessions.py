@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from itsdangerous import TimedSerializer
+from itsdangerous import TimedSerializer, URLSafeTimedSerializer
 from markupsafe import Markup
+from werkzeug.http import dump_cookie
 
 from samovar import Samovar, flash, get_flashed_messages, session
 from samovar.core.json.tag import JSONTag, TaggedJSONSerializer
@@ -297,6 +299,65 @@ async def test_another_interface_is_opened_before_the_hooks_and_saved_after() ->
     await client.get("/")
     assert await (await client.get("/")).get_data() == b"2"
     assert log == ["open", "hook", "save"] * 2
+
+
+def keyed_from(serializer: Any) -> SecureCookieSessionInterface:
+    class Keyed(SecureCookieSessionInterface):
+        def get_signing_serializer(self, app: Samovar) -> URLSafeTimedSerializer | None:
+            signer = super().get_signing_serializer(app)
+            assert signer is not None
+            serializer(signer)
+            return signer
+
+    return Keyed()
+
+
+class Sealed(SecureCookieSessionInterface):
+    salt = "sealed"
+    digest_method = staticmethod(hashlib.sha512)
+    key_derivation = "django-concat"
+    serializer = TaggedJSONSerializer()
+
+
+def colon(signer: URLSafeTimedSerializer) -> None:
+    signer.signer_kwargs["sep"] = ";"
+
+
+@pytest.mark.parametrize(
+    ("interface", "options"),
+    [
+        (Sealed(), {"salt": "sealed", "digest_method": hashlib.sha512, "key_derivation": "django-concat"}),
+        (keyed_from(colon), {"sep": ";"}),
+    ],
+    ids=["attributes", "serializer"],
+)
+async def test_what_an_interface_sets_for_its_signature_is_what_signs(
+    app: Samovar, interface: SecureCookieSessionInterface, options: dict[str, Any]
+) -> None:
+    app.session_interface = interface
+    client = app.test_client()
+    await client.get("/set/x")
+    assert await (await client.get("/get")).get_data() == b"x"
+    options = {"digest_method": hashlib.sha1, "key_derivation": "hmac", **options}
+    salt = options.pop("salt", "cookie-session")
+    theirs = URLSafeTimedSerializer(
+        "key", salt=salt, serializer=TaggedJSONSerializer(), signer_kwargs=options
+    )
+    cookie = dump_cookie("session", theirs.dumps({"value": "y"}))
+    response = await app.test_client().get("/get", headers={"Cookie": cookie.rpartition("; ")[0]})
+    assert await response.get_data() == b"y"
+
+
+async def test_what_an_interface_gets_later_is_what_signs(app: Samovar) -> None:
+    app.session_interface = interface = SecureCookieSessionInterface()
+    signed = []
+    for name, value in (("salt", "new"), ("key_derivation", "concat"), ("digest_method", hashlib.sha256)):
+        signer = interface.get_signing_serializer(app)
+        assert signer is not None and signer is interface.get_signing_serializer(app)
+        signed.append(signer.dumps({}).rpartition(".")[2])
+        setattr(interface, name, value)
+    signed.append(interface.get_signing_serializer(app).dumps({}).rpartition(".")[2])  # type: ignore[union-attr]
+    assert len(set(signed)) == 4
 
 
 async def test_what_another_signer_writes_is_quoted(app: Samovar) -> None:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import marshal
 from typing import Any
 
 import pytest
-from itsdangerous import BadData, BadPayload, BadSignature, SignatureExpired, URLSafeTimedSerializer
+from itsdangerous import (
+    BadData,
+    BadPayload,
+    BadSignature,
+    SignatureExpired,
+    TimestampSigner,
+    URLSafeTimedSerializer,
+)
+from itsdangerous.signer import HMACAlgorithm, SigningAlgorithm
 
 from samovar.core.json.tag import TaggedJSONSerializer
 from samovar.core.signing import KeepingSerializer
@@ -109,3 +118,90 @@ def test_a_serializer_that_writes_bytes_is_understood() -> None:
     for signer in (ours, theirs):
         for reader in (ours, theirs):
             assert reader.loads(signer.dumps({"a": b"\xff"}), max_age=60) == {"a": b"\xff"}
+
+
+class Doubled(SigningAlgorithm):
+    """A hash of key and value, which is no HMAC."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return hashlib.sha256(key + value + key).digest()
+
+
+class Truncated(HMACAlgorithm):
+    """An HMAC of which a part is kept."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return super().get_signature(key, value)[:12]
+
+
+class Stopped(TimestampSigner):
+    """A signer whose clock stands."""
+
+    def get_timestamp(self) -> int:
+        return 1_000_000_000
+
+
+SET_BY_SOMEBODY: dict[str, dict[str, Any]] = {
+    "digest": {"signer_kwargs": {"digest_method": hashlib.sha512}},
+    "derivation": {"signer_kwargs": {"key_derivation": "concat"}},
+    "no derivation": {"signer_kwargs": {"key_derivation": "none"}},
+    "hmac": {"signer_kwargs": {"algorithm": HMACAlgorithm(hashlib.sha512)}},
+    "hmac and digest": {
+        "signer_kwargs": {"algorithm": HMACAlgorithm(hashlib.sha512), "digest_method": hashlib.sha256}
+    },
+    "kind of hmac": {"signer_kwargs": {"algorithm": Truncated(hashlib.sha256)}},
+    "algorithm": {"signer_kwargs": {"algorithm": Doubled()}},
+    "separator": {"signer_kwargs": {"sep": b":"}},
+    "signer": {"signer": Stopped},
+    "older": {"fallback_signers": [{"digest_method": hashlib.md5}]},
+    "writing": {"serializer": json, "serializer_kwargs": {"sort_keys": True, "indent": 1}},
+}
+
+
+@pytest.mark.parametrize("options", SET_BY_SOMEBODY.values(), ids=SET_BY_SOMEBODY)
+def test_what_somebody_sets_wins(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.5)
+    content = {"b": "x" * 30, "a": 1}
+    ours, theirs = (
+        KeepingSerializer(["old", "key"], **options),
+        URLSafeTimedSerializer(["old", "key"], **options),
+    )
+    signed = theirs.dumps(content)
+    assert ours.dumps(content) == signed
+    assert ours.loads(signed) == content == theirs.loads(ours.dumps(content))
+    assert ours.make_signer().sign(b"x") == theirs.make_signer().sign(b"x")
+    for forged in (signed[:-2] + "AA", KeepingSerializer("stranger", **options).dumps(content)):
+        with pytest.raises(BadSignature):
+            theirs.loads(forged)
+        with pytest.raises(BadSignature):
+            ours.loads(forged)
+
+
+def test_what_somebody_sets_afterwards_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.5)
+    ours, theirs = pair("key")
+    settings: tuple[dict[str, Any], ...] = (
+        {"salt": b"other"},
+        {"signer": Stopped},
+        {"secret_keys": [b"next"]},
+        {"signer_kwargs": {"key_derivation": "none"}},
+    )
+    for setting in settings:
+        for one in (ours, theirs):
+            vars(one).update(setting)
+        assert ours.dumps({"n": 7}) == theirs.dumps({"n": 7})
+        assert ours.loads(theirs.dumps({"n": 7})) == {"n": 7}
+    for one in (ours, theirs):
+        one.signer_kwargs["algorithm"] = Doubled()
+    assert ours.dumps({"n": 7}) == theirs.dumps({"n": 7})
+
+
+def test_a_payload_of_somebodys_own_is_asked() -> None:
+    class Plain(KeepingSerializer):
+        def dump_payload(self, obj: Any) -> bytes:
+            return b"payload"
+
+        def load_payload(self, payload: bytes, *args: Any, **kwargs: Any) -> Any:
+            return payload
+
+    assert Plain("key").loads(Plain("key").dumps({"n": 7})) == b"payload"
