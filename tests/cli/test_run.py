@@ -126,6 +126,20 @@ def test_an_explicit_memory_url_refuses_workers_by_name(folder: Path) -> None:
     assert "BROADCAST_URL is memory://x, which reaches one process only" in failed.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("kafka://host", "no backend is registered for 'kafka': the URL must start with one of amqp://"),
+        ("redis://host?durabel=1", "durabel"),
+    ],
+)
+def test_a_broadcast_url_that_cannot_work_is_one_line(folder: Path, url: str, said: str) -> None:
+    failed = samovar("run", "--port", "0", folder=folder, env={"SAMOVAR_BROADCAST_URL": url})
+    assert failed.returncode == 1
+    (line,) = failed.stderr.splitlines()
+    assert line.startswith("Error: ") and said in line
+
+
 def test_an_app_that_does_not_import_is_shown_whole(folder: Path) -> None:
     (folder / "app.py").write_text("def f():\n    return 1 / 0\nf()\n")
     failed = samovar("run", folder=folder)

@@ -69,6 +69,7 @@ def run_command(
     app = info.load_app()
     serving = ServeOptions(debug=bool(app.debug), **(sizes_of(app) | options))
     if worker is None:
+        getattr(app, "hub", None)  # made here, a BROADCAST_URL that cannot work is one line and no traceback
         run_options(app, serving)
     else:
         worker.serve(app, serving)
