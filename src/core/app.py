@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .asgi.express import overrides, steps_of
+from .asgi.express import overrides, serve, steps_of
+from .asgi.http import HTTPHandler
 from .ctx import Context
 from .health import add_health
 from .serving import Serving
@@ -124,14 +125,15 @@ class Samovar(Serving):
         if self._attributes != len(self.__dict__):
             self._choose_road()
         if self._direct and scope["type"] == "http":
-            await self.asgi_http_class(self, scope)(receive, send)
+            await serve(self, scope, receive, send)
         else:
             await self.asgi_app(scope, receive, send)
 
     def _choose_road(self) -> None:
         """Look whether something is overridden; asked again whenever the app gets an attribute."""
-        self._direct = "asgi_app" not in self.__dict__ and type(self).asgi_app is Samovar.asgi_app
-        self.is_express = not overrides(self, _OWN_STEPS)
+        self.is_express = self.asgi_http_class is HTTPHandler and not overrides(self, _OWN_STEPS)
+        unwrapped = "asgi_app" not in self.__dict__ and type(self).asgi_app is Samovar.asgi_app
+        self._direct = unwrapped and self.is_express
         self._choose_teardown()
         self._attributes = 0  # it counts itself
         self._attributes = len(self.__dict__)
@@ -142,7 +144,10 @@ class Samovar(Serving):
         if kind == "http":
             if self._attributes != len(self.__dict__):  # called by somebody else than __call__
                 self._choose_road()
-            await self.asgi_http_class(self, scope)(receive, send)
+            if self.is_express:
+                await serve(self, scope, receive, send)
+            else:
+                await self.asgi_http_class(self, scope)(receive, send)
         elif kind == "websocket":
             await self.asgi_websocket_class(self, scope)(receive, send)
         elif kind == "lifespan":

@@ -203,6 +203,9 @@ class _End:
     def get(self, method: str) -> _Leaf | None:
         return self.methods.get(method) or self.any
 
+    def exact(self) -> dict[str, Route]:
+        return {method: leaf.route for method, leaf in self.methods.items() if leaf.hit is not None}
+
 
 class _Leaf:
     """A rule at the end of a path: its route, and what its variables are called and converted by."""
@@ -314,6 +317,7 @@ class Matcher:
         for rule in rules:
             self._add(rule, domain, _Leaf(route_for(rule), _is_slow(rule, defaults)))
         _sort(self._root)
+        self.exact: dict[str, dict[str, Route]] = {path: end.exact() for path, end in self._static.items()}
         self._start = self._root.static.setdefault("", _State())  # every path begins with a slash
 
     def _add(self, rule: Rule, domain: str, leaf: _Leaf) -> None:
@@ -482,6 +486,8 @@ class Router:
         self._route_for = route_for
         self._routes: dict[int, Route] = {}
         rules = [rule for rule in url_map.added if not rule.build_only]
+        self.exact: dict[str, dict[str, Route]] = {}
+        """Of HTTP: path to method to route, where these two decide and the view takes no arguments."""
         self.http: Matcher | None = None
         self.websocket: Matcher | None = None
         if plain_hosts and all(hasattr(rule, "_parts") for rule in rules):
@@ -489,6 +495,7 @@ class Router:
             http = [rule for rule in rules if not rule.websocket]
             websocket = [rule for rule in rules if rule.websocket]
             self.http = Matcher(http, domain, self.route)
+            self.exact = self.http.exact
             self.websocket = Matcher(websocket, domain, self.route)
 
     def route(self, rule: Rule) -> Route:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -43,8 +44,10 @@ def run_python(python: Path, script: str, cwd: Path) -> str:
 
 
 def test_the_package_comes_from_the_environment(installed: Path, tmp_path: Path) -> None:
-    where = run_python(installed, "import samovar; print(samovar.__file__)", tmp_path)
+    report = "import samovar, sys; print(*sys.version_info[:2], samovar.__file__)"
+    *version, where = run_python(installed, report, tmp_path).split(maxsplit=2)
     assert Path(where).is_relative_to(installed.parent.parent)
+    assert tuple(map(int, version)) == sys.version_info[:2]  # and with the Python that these tests run on
 
 
 def test_the_command_is_installed(installed: Path, tmp_path: Path) -> None:

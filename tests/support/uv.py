@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,8 +38,9 @@ def uv_program() -> str:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Our environment variables without those that point at our own virtual environment."""
-    return {name: value for name, value in os.environ.items() if name not in FOREIGN} | more
+    """Our environment variables without those that point at our own virtual environment, but with our Python."""
+    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    return kept | {"UV_PYTHON": sys.executable} | more
 
 
 def uv(*arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:

@@ -22,7 +22,6 @@ from ..ctx import Context, _current
 from ..realtime.own import LAST_WORD, OwnStream, own_stream
 from ..typing import ASGIMessage, ASGIReceive, ASGISend, Scope
 from ..utils import drive, finish_within, within
-from .express import answer_and_send, tear_down
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -68,14 +67,14 @@ class HTTPHandler:
         self._send = send
         app = self.app
         request = app.request_class(self.scope, self)
-        context = Context(app, request) if app.is_express else app.request_context(request)
+        context = app.request_context(request)
         token = _current.set(context)  # as context.push() does
-        app.match_request(context)
         error: BaseException | None = None
         try:
-            serving = answer_and_send(self, app, request, context) if app.is_express else self._serve(request)
+            app.match_request(context)
+            serving = self._serve(request)
             try:
-                waiting = serving.send(None)  # most requests never suspend, and this is all
+                waiting = serving.send(None)
             except StopIteration:
                 pass
             else:
@@ -85,21 +84,17 @@ class HTTPHandler:
             raise
         finally:
             try:
-                work = app.context_has_exit_work(context)
-                if work:
-                    if error is None:
-                        error = context.error
-                    functions = context.route.teardown if context.route is not None else ()
-                    if error is None and app.is_express and work is functions:
-                        await tear_down(app, functions)
-                    else:
-                        await app.tear_down(context, error)
+                if app.context_has_exit_work(context):
+                    await app.tear_down(context, context.error if error is None else error)
             finally:
                 _current.reset(token)
-                watcher = self._watcher
-                if watcher is not None:
-                    self._watcher = None  # each holds the other: a cycle would wait for the collector
-                    await watcher.close()
+                await self.stop_watching()
+
+    async def stop_watching(self) -> None:
+        """End the watcher, if there is one."""
+        watcher, self._watcher = self._watcher, None  # each holds the other: a cycle would wait for the collector
+        if watcher is not None:
+            await watcher.close()
 
     async def _serve(self, request: Request) -> None:
         """The view, and the sending of its answer, unless there is nobody any more."""

@@ -235,10 +235,14 @@ class DefaultJSONProvider(JSONProvider):
         Its body is compact and ended by a newline; indented in debug mode, unless ``compact`` is set.
         """
         obj = args[0] if len(args) == 1 and not kwargs else self._prepared(args, kwargs)
+        response: Response = self._app.response_class(self.body(obj), mimetype=self.mimetype)
+        return response
+
+    def body(self, obj: Any) -> str:
+        """The text of a response that says *obj*."""
         compact = self.compact
         if compact is None:
             debug = self._app.config["DEBUG"]
             compact = not (debug and is_on(debug))
         text = (self._compact_encode or self._encoder())(obj) if compact else self.dumps(obj, indent=2)
-        response: Response = self._app.response_class(text + "\n", mimetype=self.mimetype)
-        return response
+        return text + "\n"

@@ -42,15 +42,16 @@ _names: dict[str, bytes] = {}  # header names as ASGI wants them; bounded in _wi
 _MAX_NAMES = 512
 
 
-_wire_values: dict[str, bytes] = {}  # content types as ASGI wants them; bounded in _wire_value
-_NUMBERS = tuple(b"%d" % number for number in range(2048))
+WIRE_VALUES: dict[str, bytes] = {}  # content types as ASGI wants them; bounded in _wire_value
+HTML_WIRE: bytes = _HTML.encode()
+NUMBERS = tuple(b"%d" % number for number in range(2048))
 _CONTENT_TYPE = frozenset({"Content-Type", "content-type"})
 
 
 def _wire_value(value: str) -> bytes:
     wire = value.encode("latin-1")
-    if len(_wire_values) < _MAX_NAMES and len(value) < 128 and value.isprintable():
-        _wire_values[value] = wire
+    if len(WIRE_VALUES) < _MAX_NAMES and len(value) < 128 and value.isprintable():
+        WIRE_VALUES[value] = wire
     return wire
 
 
@@ -327,7 +328,7 @@ class Response(SansIOResponse):
         if headers:
             self._take_headers(headers, content_type)
         elif content_type is not None:
-            self._content_type = content_type if content_type in _wire_values else _one_line(content_type)
+            self._content_type = content_type if content_type in WIRE_VALUES else _one_line(content_type)
         elif self.default_mimetype != "text/html":
             self._content_type = get_content_type(self.default_mimetype or "", "utf-8")
 
@@ -416,7 +417,7 @@ class Response(SansIOResponse):
                 if (
                     name in _CONTENT_TYPE
                     and type(value) is str
-                    and (value in _wire_values or value.isprintable())
+                    and (value in WIRE_VALUES or value.isprintable())
                 ):
                     self._content_type = value
                     return
@@ -432,14 +433,14 @@ class Response(SansIOResponse):
             ]
         content_type, data = self._content_type, self._data
         raw = (
-            [(b"content-type", _wire_values.get(content_type) or _wire_value(content_type))]
+            [(b"content-type", WIRE_VALUES.get(content_type) or _wire_value(content_type))]
             if content_type
             else []
         )
         if self.automatically_set_content_length:
             length = self._body_length() if data is None else len(data)
             if length is not None:
-                raw.append((b"content-length", _NUMBERS[length] if length < 2048 else b"%d" % length))
+                raw.append((b"content-length", NUMBERS[length] if length < 2048 else b"%d" % length))
         return raw
 
     # --- the body ---------------------------------------------------------------------------------------------
