@@ -17,12 +17,15 @@ OPTIONAL = {
     "dotenv",
     "flask",
     "greenback",
+    "hiredis",
     "httptools",
     "orjson",
+    "pamqp",
     "playwright",
     "prometheus_client",
     "psutil",
     "pytest",
+    "pytest_asyncio",
     "quart",
     "redis",
     "uvicorn",
@@ -30,8 +33,8 @@ OPTIONAL = {
     "watchfiles",
     "websockets",
 }
-# A worker pays for these only when it serves by them or runs a command.
-NOT_AT_IMPORT = {"hypercorn"}
+# A worker pays for these only when it serves by them, runs a command, or looks for what other packages offer.
+NOT_AT_IMPORT = {"click", "hypercorn", "zipfile"}  # the last stands for importlib.metadata, which brings it
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from importlib import import_module
-from importlib.metadata import entry_points
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 from urllib.parse import urlsplit
@@ -342,6 +341,8 @@ def open_backend(url: str) -> Backend:
     if target is not None:
         backend: type[Backend] = _load(target)
         return backend.from_url(url)
+    from importlib.metadata import entry_points  # here: who uses our own backends need not load it
+
     others = {entry.name: entry for entry in entry_points(group="samovar.backends")}
     if scheme in others:
         loaded: type[Backend] = others[scheme].load()
