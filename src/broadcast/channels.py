@@ -279,8 +279,9 @@ class Channels:
     def health(self, health: Health) -> None:
         """See :class:`Receiver`."""
         if health.state is not self._told:  # a broker that is away from the beginning is told too
+            # That trouble is over is as loud as the trouble was; that there was none is not.
+            level = logging.INFO if self._told is None and health.state is State.UP else logging.WARNING
             self._told = health.state
-            level = logging.INFO if health.state is State.UP else logging.WARNING
             reason = health.reason and f": {health.reason}"
             logger.log(level, "the backend is %s%s", health.state.value, reason)
         if health.state is not self.last_health.state:

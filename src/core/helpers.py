@@ -17,6 +17,7 @@ from zlib import adler32
 from markupsafe import escape
 from werkzeug.exceptions import NotFound
 from werkzeug.exceptions import abort as werkzeug_abort
+from werkzeug.http import quote_header_value
 from werkzeug.security import safe_join
 from werkzeug.urls import iri_to_uri
 from werkzeug.utils import redirect as werkzeug_redirect
@@ -280,7 +281,7 @@ def _set_disposition(response: Response, own: str | None, given: str | None, as_
     if not as_attachment and not given:  # it would say what the URL says
         return
     simple = name.encode("ascii", "ignore").decode().translate(_UNQUOTABLE)
-    value = f'{"attachment" if as_attachment else "inline"}; filename="{simple}"'
+    value = f"{'attachment' if as_attachment else 'inline'}; filename={quote_header_value(simple)}"
     if simple != name:
         value += f"; filename*=UTF-8''{quote(name, safe='')}"
     response.headers["Content-Disposition"] = value

@@ -494,12 +494,14 @@ async def test_each_state_of_the_broker_is_told_once_the_first_one_too(
             await backend.running.wait()
             for state in (State.DOWN, State.DOWN, State.UP, State.UP, State.DEGRADED, State.DOWN):
                 backend.outer.health(Health(state, reason="" if state is State.UP else "so it is"))
-    told = [record.message for record in caplog.records if "the backend is" in record.message]
+    told = [
+        (record.levelname, record.message) for record in caplog.records if "the backend is" in record.message
+    ]
     assert told == [
-        "the backend is down: so it is",
-        "the backend is up",
-        "the backend is degraded: so it is",
-        "the backend is down: so it is",
+        ("WARNING", "the backend is down: so it is"),
+        ("WARNING", "the backend is up"),
+        ("WARNING", "the backend is degraded: so it is"),
+        ("WARNING", "the backend is down: so it is"),
     ]
 
 

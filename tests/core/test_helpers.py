@@ -147,9 +147,7 @@ async def test_send_file_as_attachment(app: Samovar) -> None:
     plain = await client.get("/a b.txt")
     assert plain.headers["content-disposition"] == 'attachment; filename="a b.txt"'
     odd = await client.get('/ü".txt')
-    assert (
-        odd.headers["content-disposition"] == "attachment; filename=\".txt\"; filename*=UTF-8''%C3%BC%22.txt"
-    )
+    assert odd.headers["content-disposition"] == "attachment; filename=.txt; filename*=UTF-8''%C3%BC%22.txt"
 
 
 async def test_send_file_takes_quarts_names(app: Samovar) -> None:
@@ -169,7 +167,7 @@ async def test_send_file_takes_quarts_names(app: Samovar) -> None:
 
     client = app.test_client()
     response = await client.get("/")
-    assert response.headers["content-disposition"] == 'attachment; filename="mine.csv"'
+    assert response.headers["content-disposition"] == "attachment; filename=mine.csv"
     assert response.headers["cache-control"] == "public, max-age=7" and "etag" not in response.headers
     assert response.mimetype == "text/csv" and await response.get_data() == b"hello world"
     response = await client.get("/from")

@@ -101,6 +101,7 @@ async def test_nothing_in_time_is_204_or_304_with_the_cursor(app: Samovar) -> No
     assert (empty.status_code, empty.headers["samovar-cursor"]) == (204, cursor)
     unchanged = await client.get(f"/poll?since={cursor}", headers={"If-None-Match": f'"{cursor}"'})
     assert (unchanged.status_code, unchanged.headers["etag"]) == (304, f'"{cursor}"')
+    assert "content-type" not in empty.headers and "content-type" not in unchanged.headers
     assert len(app.polls) == 0
 
 
@@ -187,10 +188,13 @@ async def test_timeout_zero_reads_history_forward_and_backward(app: Samovar) -> 
 
 async def test_a_public_channel_may_be_cached_shared_and_has_an_etag(app: Samovar) -> None:
     app.add_channel("news", public=True)
-    door(app, "news")
-    response = await app.test_client().get("/poll")
+    door(app, "news", timeout=0.01)
+    client = app.test_client()
+    response = await client.get("/poll")
     assert response.headers["cache-control"] == "public, max-age=1"
     assert response.headers["etag"].startswith('"')
+    nothing = await client.get(f"/poll?since={response.headers['samovar-cursor']}")
+    assert (nothing.status_code, nothing.headers["cache-control"]) == (204, "private, no-store")
 
 
 async def test_a_denied_channel_is_403(app: Samovar) -> None:

@@ -404,16 +404,18 @@ def _respond(answer: Answer, names: Sequence[str]) -> Response:
     rules = [current_app.channels.rule(name) for name in names]
     public = all(rule is not None and rule.public for rule in rules)
     cursor = answer.cursor(names)
-    headers = {
-        "Samovar-Cursor": cursor,
-        "Cache-Control": "public, max-age=1" if public else "private, no-store",
-    }
+    headers = {"Samovar-Cursor": cursor, "Cache-Control": "private, no-store"}
     asked = request.headers.get("If-None-Match")
     if public or asked is not None:
         headers["ETag"] = f'"{cursor}"'
     if answer.body:
+        if public:
+            headers["Cache-Control"] = "public, max-age=1"
         return Response(answer.body, content_type="application/json", headers=headers)
-    return Response(b"", status=204 if asked is None else 304, headers=headers)
+    # "Nothing yet" is kept by nobody: a cache would give it at once to the next poll, and the client would spin.
+    response = Response(b"", status=204 if asked is None else 304, headers=headers)
+    response.headers.remove("Content-Type")  # of no body; with a 304 a cache would write it to what it keeps
+    return response
 
 
 def _send_away(code: CloseCode) -> Response:
