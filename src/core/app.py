@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .asgi.express import overrides, serve, steps_of
+from .asgi.express import call, overrides, steps_of
 from .asgi.http import HTTPHandler
 from .ctx import Context
 from .health import add_health
@@ -121,13 +121,7 @@ class Samovar(Serving):
     _direct = False
     _attributes = 0
 
-    async def __call__(self, scope: Scope, receive: ASGIReceive, send: ASGISend) -> None:
-        if self._attributes != len(self.__dict__):
-            self._choose_road()
-        if self._direct and scope["type"] == "http":
-            await serve(self, scope, receive, send)
-        else:
-            await self.asgi_app(scope, receive, send)
+    __call__ = call
 
     def _choose_road(self) -> None:
         """Look whether something is overridden; asked again whenever the app gets an attribute."""
@@ -145,7 +139,7 @@ class Samovar(Serving):
             if self._attributes != len(self.__dict__):  # called by somebody else than __call__
                 self._choose_road()
             if self.is_express:
-                await serve(self, scope, receive, send)
+                await call(self, scope, receive, send, _inside=True)
             else:
                 await self.asgi_http_class(self, scope)(receive, send)
         elif kind == "websocket":

@@ -60,14 +60,24 @@ def overrides(app: Samovar, own: dict[str, Any]) -> bool:
     return steps_of(type(app)) != own or any(name in given for name in STEPS)
 
 
-async def serve(app: Samovar, scope: Scope, receive: ASGIReceive, send: ASGISend) -> None:
-    """Serve a request from its scope to its last byte and the last teardown function.
+async def call(
+    app: Samovar, scope: Scope, receive: ASGIReceive, send: ASGISend, _inside: bool = False
+) -> None:
+    """The app as an ASGI application: a request is served here, from its scope to its last byte and the last teardown
+    function, all else by :meth:`Samovar.asgi_app`.
 
     Args:
         app: what the request is for.
-        scope: of a request.
+        scope: of a request, a websocket, or the lifespan.
         receive, send: the server's.
+        _inside: it is asgi_app that calls, for an app that takes the fast road.
     """
+    if not _inside:
+        if app._attributes != len(app.__dict__):
+            app._choose_road()
+        if not app._direct or scope["type"] != "http":
+            await app.asgi_app(scope, receive, send)
+            return
     handler = HTTPHandler(app, scope)
     handler.receive = receive
     handler._send = send
