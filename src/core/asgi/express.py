@@ -49,6 +49,9 @@ SPECIAL = NO_LENGTH | {503}
 """Statuses with rules of their own: no body, or a stream in its place for an EventSource."""
 
 
+_NOTHING = object()
+
+
 def steps_of(kind: type[Samovar]) -> dict[str, Any]:
     """The steps as *kind* has them now."""
     return {name: getattr(kind, name) for name in STEPS}
@@ -87,11 +90,8 @@ async def call(
     error: BaseException | None = None
     try:
         serving = answer_and_send(handler, app, request, context)
-        try:
-            waiting = serving.send(None)  # most requests never suspend, and this is all
-        except StopIteration:
-            pass
-        else:
+        waiting = next(serving.__await__(), _NOTHING)  # unlike send() it needs no exception to say "done"
+        if waiting is not _NOTHING:  # most requests never suspend, and that was all
             await handler._go_on(serving, waiting, context)
     except BaseException as raised:
         error = raised
