@@ -250,6 +250,17 @@ async def test_a_websocket_message_over_the_limit_closes_with_1009(
     assert closed.value.rcvd.code == 1009
 
 
+async def test_a_foreign_origin_is_no_error_in_the_log_of_uvicorn(serve: Callable[..., Served]) -> None:
+    served = serve("run", "--port", "0", "--server", "uvicorn")
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await websockets.connect(
+            f"ws://127.0.0.1:{served.port}/ws", origin=websockets.Origin("http://evil.example")
+        )
+    assert refused.value.response.status_code == 403
+    served.process.stop()
+    assert "ERROR" not in served.process.output()
+
+
 def test_without_a_screen_open_only_says_where_to_go(serve: Callable[..., Served]) -> None:
     served = serve("run", "--port", "0", "--open", env={"WAYLAND_DISPLAY": None})
     served.process.wait_until(

@@ -119,6 +119,9 @@ class PlainLane:
         start = {"type": "websocket.http.response.start", "status": status, "headers": list(headers)}
         await self._deliver(start)
         await self._deliver({"type": "websocket.http.response.body", "body": body, "more_body": False})
+        await asyncio.sleep(
+            0
+        )  # to an app that returns in the same turn uvicorn says that it completed no handshake
 
     async def write(self, data: str | bytes) -> None:
         """Send one text or binary frame; returns when the server has taken it.
