@@ -41,7 +41,7 @@ class ConfigError(SamovarError, ValueError):
 
 
 class MissingDependency(SamovarError, ImportError):
-    """An optional library is not installed; the message has the command that installs it."""
+    """An optional library is not installed, or too old; the message has the command that installs it."""
 
 
 class ContextError(SamovarError, RuntimeError):

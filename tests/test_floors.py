@@ -19,7 +19,7 @@ SRC = Path(__file__).resolve().parent.parent / "src"
 
 # Floor by floor, the lowest first. A name stands for the module, or for the package with all that is in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "tasks"),
+    ("errors", "tasks", "extras"),
     ("broadcast/message", "broadcast/names"),
     (
         "broadcast/backend",

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from weakref import WeakValueDictionary
 
 from ..broadcast.backend import Accepted, Backend, Feature, Health, Page, Receiver, Retention, State
@@ -26,6 +26,7 @@ from ..broadcast.history import Stream
 from ..broadcast.message import Member, Position
 from ..broadcast.presence import Roster
 from ..errors import ConfigError
+from .options import read_query, whole
 
 TIDIED_AT_ONCE = 2  # channels that one publish looks at for what is out of time
 MAX_IDS = 1_000_000  # remembered ids of all channels together, about 300 bytes each
@@ -368,13 +369,5 @@ def new_epoch() -> str:
 
 def _options(url: str, parts: SplitResult) -> Options:
     """The query's options, checked."""
-    values: dict[str, float] = {}
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in ("channels", "meta") or name in values:
-            raise ConfigError(
-                f"{url!r}: the options of memory:// are channels and meta, each once, not {name!r}"
-            )
-        if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-            raise ConfigError(f"{url!r}: {name} is a whole number above 0, not {text!r}")
-        values[name] = int(text)
-    return Options(channels=int(values.get("channels", 100_000)), meta=values.get("meta", 86_400.0))
+    known = "the options of memory:// are channels and meta"
+    return Options(**read_query(url, parts.query, {"channels": whole, "meta": whole}, known=known))

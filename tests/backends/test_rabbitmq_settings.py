@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from itertools import count
 
 import pytest
 
+from samovar.backends.keeping import Unusable
 from samovar.backends.rabbitmq import Options, RabbitBackend
 from samovar.backends.rabbitmq.entry import MAGIC
 from samovar.backends.rabbitmq.link import PUBLISH, Link, Lost, connect, publishing
-from samovar.backends.rabbitmq.refusal import Unusable, check_server, refusal
+from samovar.backends.rabbitmq.refusal import check_server, refusal
 from samovar.broadcast import Hub, State, open_backend
-from samovar.broadcast.backend import redact_url
 from samovar.errors import ConfigError
 
 from ..support.hubs import got, up
@@ -73,53 +74,27 @@ def test_a_url_is_read(url: str, expected: Options) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("amqp://u@host", "a user comes with a password"),
         ("amqp://host/a/b", "slashes written %2F"),
         ("amqp://host?size=1M", "size is a number of bytes from 8M"),
         ("amqp://host?size=lots", "size is a number of bytes"),
         ("amqp://host?age=0", "age is a number of seconds above 0"),
         ("amqp://host?replicas=0", "replicas is a number of nodes"),
         ("amqp://host?stream=amq.x", "does not begin with amq."),
-        ("amqp://host?strem=x", "the options are stream, size"),
-        ("amqp://host?size=8M&size=9M", "each once"),
-        ("amqp://host?tls_ca=/x", "needs amqps://"),
-        ("amqps://host?tls_ca=/nonesuch", "is no file"),
-        ("amqp://u:sec#ret@host", "%23"),
-        ("amqp://u:secret@host:port", "host and port do not read"),
-        ("amqp://u:12?secret@host", "in a password / is written %2F"),
-        ("amqp://u:12/secret@host", "in a password / is written %2F"),
-        ("amqp://u:12?sec=ret@host", "in a password / is written %2F"),
-        ("amqps://host?tls_ca=/a@b", "/a@b is no file"),
-        ("amqp://u:12#secret@host", "in a password / is written %2F"),
-        ("amqp:u:secret@host", "it begins amqp://user:password@host"),
+        (
+            "amqp://host?x=1",
+            "the options are stream, size, age, replicas, connect_timeout, heartbeat, probe, name, tls_ca",
+        ),
+        ("amqp://:x@host", "a user comes with a password: user:password@"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused_in_words(url: str, words: str) -> None:
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigError, match=re.escape(words)):
         open_backend(url)
-    assert words in str(raised.value) and "sec" not in str(raised.value).replace("second", "")
 
 
-def test_passwords_are_not_shown() -> None:
-    backend = open_backend("amqp://me:secret@host/shop")
-    assert isinstance(backend, RabbitBackend)
-    assert "secret" not in f"{backend!r} {backend.options!r}" and "host:5672/shop" in repr(backend)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("amqp://me:secret@host/x", "amqp://me:***@host/x"),
-        ("amqp://me:sec@ret@host", "amqp://me:***@host"),
-        ("amqp://me:12/secret@host", "amqp://me:***@host"),
-        ("amqp:me:secret@host", "amqp:***@host"),
-        ("me:secret@host", "me:***@host"),
-        ("secret@host", "***@host"),
-        ("localhost:5672", "localhost:5672"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert redact_url(url) == shown
+def test_the_virtual_host_is_said_where_it_is_not_the_usual_one() -> None:
+    assert Options.from_url("amqp://me:secret@host/shop").where == "host:5672/shop"
+    assert Options.from_url("amqp://me:secret@host").where == "host:5672"
 
 
 def test_a_stream_is_declared_with_what_the_url_says() -> None:

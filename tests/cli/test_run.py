@@ -316,11 +316,13 @@ def test_tls(serve: Callable[..., Served], certificate: tuple[Path, Path], serve
     assert "Traceback" not in served.process.output()
 
 
-def test_a_missing_uvicorn_names_what_installs_it(folder: Path) -> None:
+def test_a_broken_uvicorn_is_one_line_that_names_what_repairs_it(folder: Path) -> None:
     (folder / "uvicorn.py").write_text("raise ImportError('not here')\n")
     failed = samovar("run", "--server", "uvicorn", folder=folder)
     assert failed.returncode == 1
-    assert failed.stderr.strip().endswith('Error: uvicorn is not installed: pip install "samovar[fast]"')
+    said = failed.stderr.strip()
+    assert said.startswith("Error: the uvicorn server needs uvicorn 0.34 or later, and ")
+    assert said.endswith('cannot be imported (not here): pip install --force-reinstall "uvicorn>=0.34"')
 
 
 SCRIPT = """

@@ -23,12 +23,13 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar, cast
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from ...broadcast.backend import Accepted, Backend, Feature, Health, Page, Receiver, Record, Retention, State
 from ...broadcast.message import Member, Position
 from ...broadcast.retry import Signal, delays
 from ...errors import BackendUnavailable, ConfigError, InvalidPayload, PublishRejected, PublishUnknown
+from ..options import read_query, whole
 from .wire import (
     BATCH,
     MAGIC,
@@ -143,15 +144,9 @@ def check_path(path: str) -> str:
 
 def _numbers(url: str, parts: SplitResult) -> dict[str, int]:
     """The query's options, checked."""
-    values: dict[str, int] = {}
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in ("buffer", "channels", "meta") or name in values:
-            raise ConfigError(
-                f"{url!r}: the options of local:// are buffer, channels and meta, each once, not {name!r}"
-            )
-        if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) > 0):
-            raise ConfigError(f"{url!r}: {name} is a whole number above 0, not {text!r}")
-        values[name] = int(text)
+    known = "the options of local:// are buffer, channels and meta"
+    readers = dict.fromkeys(("buffer", "channels", "meta"), whole)
+    values = read_query(url, parts.query, readers, known=known)
     if values.get("buffer", MIN_BUFFER) < MIN_BUFFER:
         raise ConfigError(f"{url!r}: buffer is at least {MIN_BUFFER} bytes, not {values['buffer']}")
     return values

@@ -1,4 +1,4 @@
-"""Keeps a session with the server up: connects, reads the log up to its end, follows it, and says how it is.
+"""Keeps a session with the server up: reads the log up to its end, follows it, and says how it is.
 
 ::
 
@@ -13,6 +13,8 @@ out that the broker has lost what we saw, while the epoch is the same, a new epo
 *End reached*: the broker does not say where a stream ends (its count of messages is seconds old). So we write a mark
 and wait until we read it. The same tells a reader of history or of heads that nothing confirmed before it is missing,
 and every 15 seconds that what is written arrives at all.
+
+What is common to all brokers is in :mod:`~samovar.backends.keeping`: the attempts and their waiting.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ import time
 from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from ...broadcast.backend import Accepted, Health, Receiver, Record, Retention, State
-from ...broadcast.retry import Signal, delays
 from ...errors import BackendUnavailable
+from ..keeping import SessionKeeper, Unusable
 from ..memory import new_epoch
 from .attendance import Attendance
 from .entry import BEGIN, DEDUPE, MARK, MESSAGE, SUMMARY, LaterVersion, origin_of, write
@@ -39,14 +41,9 @@ from .link import Lost
 from .log import NO_EPOCH, Log
 from .options import Options
 from .reading import Reading
-from .refusal import Unusable, no_stream, refusal
+from .refusal import no_stream, refusal
 from .session import LOG, PRESENCE, Session
 
-LATEST = (
-    0.3  # seconds, at most, between two attempts to connect: an outage ends with the broker's, not long after
-)
-LATEST_UNUSABLE = 2.0  # where somebody has to change something first
-CALM = 5.0  # seconds a session lasts, after which the next loss is a new trouble and not the same
 PROVING = 2.0  # seconds in which the last entry must come again
 READING = 5.0  # seconds in which some entry comes while the log is read
 STILL = 1.0  # seconds without an entry after which the end is taken as reached, where no mark can be written
@@ -57,7 +54,6 @@ READ_LATE = (
 )
 GROWN = 1 << 20  # bytes by which the log grows between two summaries, at least
 SUMMING = 5.0  # seconds in which another worker may write the summary that is due
-MAX_TOLD = 20  # causes that are logged in one trouble
 MAX_WAITING = 100_000  # entries of ours that were not read yet
 
 logger: logging.Logger = logging.getLogger("samovar.rabbitmq")
@@ -103,32 +99,26 @@ class Waiting:
         self.confirmed: float | None = None
 
 
-class Keeper:
+class Keeper(SessionKeeper[Options, Session]):
     """See the module.
 
     Args:
         options: where the server is, and how long things may take.
     """
 
+    broker: ClassVar[str] = "RabbitMQ"
+    first_unusable: ClassVar[float] = 0.5
+    latest_unusable: ClassVar[float] = 2.0
+
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.session: Session | None = None
+        super().__init__(options, logger)
         self.up: bool = False
         """The end of the log was reached in this session."""
-        self.why: str = "not connected yet"
-        """The reason of not being up."""
         self.foreign: int = 0
         """Messages in the stream that are none of ours."""
         self._me = secrets.randbits(32)
         self._count = 0
         self._waiting: dict[int, Waiting] = {}
-        self._receiver: Receiver | None = None
-        self._context: ssl.SSLContext | None = None
-        self._generation = 0
-        self._attempted = False
-        self._attempt = Signal()
-        self._told: set[str] = set()
-        self._lag: float | None = None
         self._summary_at = 0.0
         self._witness: Witness | None = None
         self._witnessed = False
@@ -165,58 +155,18 @@ class Keeper:
             BackendUnavailable: none is; the message says why.
         """
         if not self._attempted:
-            await self._attempt.wait(2 * self.options.connect_timeout)
+            await self._first_attempt()
         sure = self.log.epoch != NO_EPOCH and self._log.proof is None and self._witness is None
         good = self.up or (reading and sure)
         if self.session is None or not good:
             raise BackendUnavailable(self.words(self.why))
         return self.session
 
-    def words(self, why: object) -> str:
-        """*why*, with the server."""
-        return f"RabbitMQ at {self.options.where}: {why}"
-
     # --- life -------------------------------------------------------------------------------------------------------
-
-    async def run(self, receiver: Receiver) -> NoReturn:
-        """Keep a session up until cancelled."""
-        self._receiver = receiver
-        loop = asyncio.get_running_loop()
-        waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
-        while True:
-            began = loop.time()
-            try:
-                await self._serve(receiver)
-            except (Unusable, Lost, BackendUnavailable, LaterVersion, OSError) as failure:
-                error = refusal(failure, self.options) if isinstance(failure, Lost) else failure
-                self.why = _reason(error, self.options)
-                if loop.time() - began > CALM:
-                    waits, waits_unusable = delays(most=LATEST), delays(first=0.5, most=LATEST_UNUSABLE)
-                    self._told.clear()
-                lasting = isinstance(error, Unusable | LaterVersion)
-                wait = next(waits_unusable if lasting else waits)
-            finally:
-                self._attempted = True
-                self._attempt.wake()
-            self._log_once(logging.WARNING, f"{self.why}; connecting again until it works")
-            receiver.health(Health(State.DOWN, self._generation, f"{self.options.where}: {self.why}"))
-            await asyncio.sleep(wait)
-
-    def _log_once(self, level: int, words: str) -> None:
-        """Log what was not logged since things were calm for the last time."""
-        if words not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(words)
-            logger.log(level, "RabbitMQ at %s: %s", self.options.where, words)
 
     async def _serve(self, receiver: Receiver) -> NoReturn:
         """One session from its beginning to its loss."""
-        if self.options.tls and self._context is None:
-            self._context = self.options.context()
-        try:
-            session = await Session.open(self.options, self._context, self)
-        except ssl.SSLError:
-            self._context = None  # perhaps other files lie there by the next attempt
-            raise
+        session = await self._connect()
         why = "the backend stops"
         self.session = session
         try:
@@ -235,6 +185,12 @@ class Keeper:
             self._give_up(why)
             if was_up:
                 receiver.detached(None, why)
+
+    async def _open(self, context: ssl.SSLContext | None) -> Session:
+        return await Session.open(self.options, context, self)
+
+    def _meaning(self, failure: Exception) -> Exception:
+        return refusal(failure, self.options) if isinstance(failure, Lost) else failure
 
     # --- reading up -------------------------------------------------------------------------------------------------
 
@@ -319,15 +275,12 @@ class Keeper:
         self.log.caught_up()
         self.attendance.live = True
         self.up = True
-        self._generation += 1
-        self._lag = None
-        self._log_once(logging.INFO, f"connected to {session.server}")
+        self._come_up(session.server)
         self.report()
         if self._wanted:
             self.log.hold(self._wanted)
             receiver.attached(list(self._wanted))
-        self._attempted = True
-        self._attempt.wake()
+        self._end_first_attempt()
 
     # --- signs of life ----------------------------------------------------------------------------------------------
 
@@ -644,13 +597,3 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # nobody may wait any more, and that is no fault
-
-
-def _reason(error: Exception, options: Options) -> str:
-    """Why a connection failed, in words."""
-    if isinstance(error, TimeoutError):
-        return f"no answer within {options.connect_timeout:g} s"
-    words = str(error) or type(error).__name__
-    if options.tls and "WRONG_VERSION_NUMBER" in words:
-        words += "; amqp:// is the scheme without TLS"
-    return words

@@ -19,16 +19,14 @@ import struct
 from collections import deque
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
-from ...errors import BackendUnavailable, MissingDependency
+from ...errors import BackendUnavailable
+from ...extras import Needed
+from .. import keeping
 
-try:
+with Needed("pamqp", by="the RabbitMQ backend"):
     from pamqp import commands, exceptions, frame
     from pamqp.base import Frame
     from pamqp.header import ContentHeader
-except ImportError as _error:
-    raise MissingDependency(
-        'the RabbitMQ backend needs pamqp, 3.3 or later; install it by: pip install "samovar[rabbitmq]"'
-    ) from _error
 
 MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for a link that takes none
 MAX_BODY = 4 * 1024 * 1024  # bytes of a message that are kept; of a longer one only that it came
@@ -53,9 +51,8 @@ FrameT = TypeVar("FrameT", bound=Frame)
 Answer: TypeAlias = "asyncio.Future[Frame]"
 
 
-class Lost(Exception):
-    """The link or a channel of it went while an answer was awaited; the message says why. What was asked for may
-    have been done.
+class Lost(keeping.Lost):
+    """The link or a channel of it went while an answer was awaited; see :class:`~samovar.backends.keeping.Lost`.
 
     Args:
         why: in words.

@@ -6,14 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..keeping import Unusable
 from .link import Lost
 from .options import Options
 
 OLDEST = (3, 10)
-
-
-class Unusable(Exception):
-    """The broker answers, but it cannot be used as it is or as we are known to it; the message says what to change."""
 
 
 def check_server(properties: Mapping[str, Any]) -> str:

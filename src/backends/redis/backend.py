@@ -180,7 +180,7 @@ class RedisBackend(Backend):
         return PublishRejected(words, id=id) if found.kind is Kind.REFUSED else BackendUnavailable(words)
 
     def _words(self, why: object) -> str:
-        return f"Redis at {self.options.where}: {why}"
+        return self._keeper.words(why)
 
     async def publish_many(self, records: Burst, *, dedupe_seconds: float = 300.0) -> list[Accepted]:
         """See the contract: a transaction, so that the order holds; one for each 500 records or 4 MiB."""

@@ -1,4 +1,4 @@
-"""Keeps a session with the server up: connects, connects again, attaches again, and says how it is.
+"""Keeps a session with the server up: attaches what is wanted in each, sends probes, and says how it is.
 
 ::
 
@@ -6,7 +6,7 @@
           ▲                                                                            │ a link is lost
           └──────────── wait a little (jitter) ◄── say detached and down ◄─────────────┘
 
-A cause is logged once and not with every attempt, so a broker that is away for an hour costs one line.
+What is common to all brokers is in :mod:`~samovar.backends.keeping`: the attempts and their waiting.
 """
 
 from __future__ import annotations
@@ -18,35 +18,29 @@ import secrets
 import ssl
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from ...broadcast.backend import Health, Receiver, Record, Retention, State
 from ...broadcast.message import Position
-from ...broadcast.retry import Signal, delays
 from ...errors import BackendUnavailable
-from .link import Lost, Reply, ReplyError
+from ..keeping import Lost, SessionKeeper, Unusable
+from .link import Reply, ReplyError
 from .options import Options
 from .reading import Keys, milliseconds, read_message
 from .refusal import Kind, Refusal, refusal
 from .scripts import CLEAR, clearing, publishing
-from .session import Session, Unusable, is_forgotten
+from .session import Session, is_forgotten
 from .witness import Seen, Witness, questions, went_back
 
-LATEST = (
-    0.3  # seconds, at most, between two attempts to connect: an outage ends with the broker's, not long after
-)
-LATEST_UNUSABLE = 0.8  # where somebody has to change something first
-CALM = 5.0  # seconds a session lasts, after which the next loss is a new trouble and not the same
 TESTIFYING = 10.0  # seconds for holding what we saw against the store
 AT_ONCE = 500  # channels of which it is asked in one go
-MAX_TOLD = 20  # causes that are logged in one trouble
 PROBE = Retention(messages=0, seconds=1, bytes=0)
 PROBE_OUTLIVE = 60_000  # milliseconds the channel of the probe is remembered
 
 logger: logging.Logger = logging.getLogger("samovar.redis")
 
 
-class Keeper:
+class Keeper(SessionKeeper[Options, Session]):
     """See the module.
 
     Args:
@@ -54,26 +48,20 @@ class Keeper:
         keys: names of pub/sub channels.
     """
 
+    broker: ClassVar[str] = "Redis"
+    first_unusable: ClassVar[float] = 0.3
+    latest_unusable: ClassVar[float] = 0.8
+
     def __init__(self, options: Options, keys: Keys) -> None:
-        self.options = options
-        self.session: Session | None = None
-        self.why: str = "not connected yet"
-        """The reason of having no session."""
+        super().__init__(options, logger)
         self.foreign: int = 0
         """Messages on our pub/sub channels that none of us sent."""
         self.witness: Witness = Witness()
         self._run_id = ""  # of the server of the session before
         self._keys = keys
         self._wanted: dict[bytes, str] = {}
-        self._receiver: Receiver | None = None
-        self._context: ssl.SSLContext | None = None
-        self._generation = 0
-        self._attempted = False
-        self._attempt = Signal()
-        self._told: set[str] = set()
         self._refused: Refusal | None = None
         self._elsewhere = ""  # why this session leads to the wrong server
-        self._lag: float | None = None
         self._probe = f"?{secrets.token_urlsafe(9)}"  # no user's channel begins so
         self._probe_topic = keys.topic(self._probe).encode()
         self._probe_sent: float | None = None
@@ -84,54 +72,17 @@ class Keeper:
         Raises:
             BackendUnavailable: none is; the message says why.
         """
-        if self.session is None and not self._attempted:
-            await self._attempt.wait(2 * self.options.connect_timeout)
         if self.session is None:
-            raise BackendUnavailable(f"Redis at {self.options.where}: {self.why}")
+            await self._first_attempt()
+        if self.session is None:
+            raise BackendUnavailable(self.words(self.why))
         return self.session
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    async def run(self, receiver: Receiver) -> NoReturn:
-        """Keep a session up until cancelled."""
-        self._receiver = receiver
-        loop = asyncio.get_running_loop()
-        waits, waits_unusable = delays(most=LATEST), delays(first=0.3, most=LATEST_UNUSABLE)
-        while True:
-            began, generation = loop.time(), self._generation
-            try:
-                await self._serve(receiver)
-            except (Unusable, Lost, BackendUnavailable, OSError) as error:
-                self.why = _reason(error, self.options)
-                if loop.time() - began > CALM:
-                    waits = delays(most=LATEST)
-                    self._told.clear()
-                if self._generation > generation:  # what made it unusable was put right before
-                    waits_unusable = delays(first=0.3, most=LATEST_UNUSABLE)
-                wait = next(waits_unusable if isinstance(error, Unusable) else waits)
-            finally:
-                self._attempted = True
-                self._attempt.wake()
-            self._log_once(logging.WARNING, f"{self.why}; connecting again until it works")
-            receiver.health(Health(State.DOWN, self._generation, f"{self.options.where}: {self.why}"))
-            await asyncio.sleep(wait)
-
-    def _log_once(self, level: int, words: str) -> None:
-        """Log what was not logged since things were calm for the last time."""
-        if words not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(words)
-            logger.log(level, "Redis at %s: %s", self.options.where, words)
-
     async def _serve(self, receiver: Receiver) -> NoReturn:
         """One session from its beginning to its loss."""
-        if self.options.tls and self._context is None:
-            self._context = self.options.context()
-        topic = self._probe_topic.decode()
-        try:
-            session = await Session.open(self.options, self._context, topic=topic, push=self._pushed)
-        except ssl.SSLError:
-            self._context = None  # perhaps other files lie there by the next attempt
-            raise
+        session = await self._connect()
         why = "the backend stops"
         try:
             await self._testify(session)
@@ -147,6 +98,9 @@ class Keeper:
                 receiver.detached(None, why)
             self.session = None
             session.close(why)
+
+    async def _open(self, context: ssl.SSLContext | None) -> Session:
+        return await Session.open(self.options, context, topic=self._probe_topic.decode(), push=self._pushed)
 
     async def _testify(self, session: Session) -> None:
         """See that a durable store that was started again still has what we saw; fence the channels where it has not.
@@ -193,16 +147,14 @@ class Keeper:
     def _begin(self, session: Session) -> None:
         """Say that we are there, and attach what was attached."""
         self.session = session
-        self._generation += 1
-        self._log_once(logging.INFO, f"connected to {session.server.name}")
+        self._come_up(session.server.name)
         for warning in session.server.warnings:
             self._log_once(logging.WARNING, warning)
-        self._refused = self._lag = self._probe_sent = None
+        self._refused = self._probe_sent = None
         self._elsewhere = ""
         self.report()
         session.subscribe([topic.decode() for topic in self._wanted])
-        self._attempted = True
-        self._attempt.wake()
+        self._end_first_attempt()
 
     # --- signs of life ----------------------------------------------------------------------------------------------
 
@@ -345,10 +297,3 @@ class Keeper:
                 if not self.session.suffix:
                     self.witness.saw(channel, epoch, offset, envelope)
             receiver.message(Record(channel, Position(epoch, offset), offset - 1, envelope))
-
-
-def _reason(error: Exception, options: Options) -> str:
-    """Why a connection failed, in words."""
-    if isinstance(error, TimeoutError):
-        return f"no answer within {options.connect_timeout:g} s"
-    return str(error) or type(error).__name__

@@ -16,14 +16,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
-from ...errors import BackendUnavailable, MissingDependency
+from ...errors import BackendUnavailable
+from ...extras import Needed
+from ..keeping import Lost
 
-try:
+with Needed("hiredis", by="the Redis backend"):
     from hiredis import ProtocolError, Reader, ReplyError, pack_command
-except ImportError as _error:
-    raise MissingDependency(
-        'the Redis backend needs hiredis; install it by: pip install "samovar[redis]"'
-    ) from _error
 
 MAX_UNSENT = 64 * 1024 * 1024  # bytes that wait for a link that takes none
 Argument: TypeAlias = "str | bytes | int"
@@ -32,10 +30,6 @@ Reply: TypeAlias = Any
 """What hiredis reads: bytes, int, None, a list of those, or a ReplyError as a value."""
 
 _MORE = object()
-
-
-class Lost(Exception):
-    """The link went while an answer was awaited; the message says why. The command may have been carried out."""
 
 
 def _pack(command: Command) -> bytes:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .link import Command, Link, Lost, Reply, ReplyError
+from ..keeping import Lost, Unusable
+from .link import Command, Link, Reply, ReplyError
 from .options import Options
 from .refusal import Kind, refusal
 from .scripts import SCRIPTS, Script
@@ -27,10 +28,6 @@ from .unborn import Unborn
 OLDEST = (6, 2)
 SUBSCRIBE_AT_ONCE = 500  # names in a command
 LOOK: Command = ("INFO", "replication")
-
-
-class Unusable(Exception):
-    """The server answers, but it cannot be used as it is or as we are known to it; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)

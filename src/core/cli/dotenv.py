@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ...errors import MissingDependency
+from ...extras import Needed
 from ..config import get_load_dotenv
 
 DEFAULTS = (".env", ".samovarenv")
@@ -23,20 +24,21 @@ def load_dotenv(path: str | os.PathLike[str] | None = None, load_defaults: bool 
         True when a file was read.
 
     Raises:
-        MissingDependency: *path* is given and python-dotenv is not installed.
+        MissingDependency: *path* is given and python-dotenv is not installed, or too old.
     """
     files = [] if path is None or not os.path.isfile(path) else [Path(path)]
     if load_defaults and get_load_dotenv():
         files += [found for name in DEFAULTS if (found := _nearest(name)) is not None]
     if not files:
         return False
+    names = ", ".join(str(file) for file in files)
     try:
-        from dotenv import load_dotenv as read
-    except ImportError as error:
+        with Needed("dotenv", by=f"reading {names}"):
+            from dotenv import load_dotenv as read
+    except MissingDependency as error:
         if path is not None:
-            raise MissingDependency('python-dotenv is not installed: pip install "samovar[dev]"') from error
-        names = ", ".join(str(file) for file in files)
-        click.secho(f'Note: {names} is not read without python-dotenv: pip install "samovar[dev]"', err=True)
+            raise
+        click.secho(f"Note: {error}", err=True)
         return False
     for file in files:
         read(file, encoding="utf-8", override=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import click
 
-from ...errors import LifespanError, SamovarError
+from ...errors import LifespanError, MissingDependency, SamovarError
 from .discovery import find_app
 from .dotenv import load_dotenv
 
@@ -330,7 +330,10 @@ def _set_debug(ctx: click.Context, param: click.Option, value: bool | None) -> b
 
 def _set_env_file(ctx: click.Context, param: click.Option, value: str | None) -> str | None:
     if value is not None:
-        load_dotenv(value)
+        try:
+            load_dotenv(value)
+        except MissingDependency as error:  # the command does not run yet, which would make a line of it
+            raise click.ClickException(str(error)) from error
     return value
 
 

@@ -18,6 +18,8 @@ from types import FrameType
 
 import click
 
+from ...errors import MissingDependency
+from ...extras import Needed
 from .listeners import bind
 
 CHILD = "SAMOVAR_RELOADED"  # "fd:generation:status", set by the supervisor for its child
@@ -190,15 +192,16 @@ class Changes:
 
 
 def watch(root: Path) -> Changes:
-    """Watch the files below *root*: with watchfiles where it is installed, else by their times."""
+    """Watch the files below *root*: with watchfiles where a good one is installed, else by their times."""
     try:
         return Changes(_watchfiles(root))
-    except ImportError:
+    except MissingDependency:
         return Changes(StatPoller(root))
 
 
 def _watchfiles(root: Path) -> Callable[[], set[str]]:
-    from watchfiles import watch as watch_files
+    with Needed("watchfiles", by="watching for changes"):
+        from watchfiles import watch as watch_files
 
     def wanted(change: object, path: str) -> bool:
         relative = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path(path)

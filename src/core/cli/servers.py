@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import click
 
 from ...errors import ConfigError, MissingDependency
+from ...extras import Needed
 from ...tasks import Scope
 from ..asgi.hosting import Lifespan
 from .browser import open_browser
@@ -44,7 +45,7 @@ def make_server(app: Any, options: ServeOptions, state: dict[str, Any]) -> Serve
 
     Raises:
         ConfigError: the certificates cannot be used.
-        MissingDependency: it is not installed; the message has the command that installs it.
+        MissingDependency: it is not installed, or too old; the message has the command that installs it.
     """
     try:
         return _server_class(options)(app, options, state)
@@ -58,10 +59,8 @@ def _server_class(options: ServeOptions) -> Callable[[Any, ServeOptions, dict[st
         from .hypercorn_server import HypercornServer
 
         return HypercornServer
-    try:
+    with Needed("uvicorn", by="the uvicorn server"):
         from .uvicorn_server import UvicornServer
-    except ImportError as error:
-        raise MissingDependency('uvicorn is not installed: pip install "samovar[fast]"') from error
     return UvicornServer
 
 
@@ -287,14 +286,22 @@ def run_options(
 
 
 def loop_factory(options: ServeOptions) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is wanted and installed, None for asyncio's own."""
+    """uvloop's where it is wanted and installed, None for asyncio's own.
+
+    Raises:
+        MissingDependency: it is asked for by its name and cannot be had.
+    """
     if options.loop == "asyncio" or (options.loop == "auto" and options.debug):
         return None
+    needed = Needed("uvloop", by="the event loop of uvloop")
     try:
-        import uvloop
-    except ImportError as error:
+        with needed:
+            import uvloop
+    except MissingDependency as error:
         if options.loop == "uvloop":
-            raise MissingDependency('uvloop is not installed: pip install "samovar[fast]"') from error
+            raise
+        if needed.found:  # somebody meant it to be used
+            click.secho(f"Note: asyncio's own event loop is used: {error}", err=True)
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
