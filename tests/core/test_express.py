@@ -7,6 +7,7 @@ import logging
 import random
 import re
 from collections.abc import AsyncIterator, Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from samovar import (
     request_started,
     session,
 )
+from samovar.core.json import DefaultJSONProvider
 from samovar.core.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from .wire import Wire
@@ -272,6 +274,106 @@ async def test_both_roads_say_the_same_to_generated_requests(
     )
     assert fast.extensions == plain.extensions
     assert bool(fast.extensions) is hooks
+
+
+class Loud(Response):
+    """Has a default of its own."""
+
+    default_mimetype = "text/plain"
+
+
+class Spaced(DefaultJSONProvider):
+    """Writes JSON in its own way."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return super().dumps(obj, **{**kwargs, "indent": 1})
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().response(*args, **kwargs)
+        response.headers["X-Spaced"] = "1"
+        return response
+
+
+def as_it_is(app: Samovar) -> None:
+    """Change nothing."""
+
+
+def own_response(app: Samovar) -> None:
+    app.response_class = Loud
+
+
+def own_json(app: Samovar) -> None:
+    app.json = Spaced(app)
+
+
+def other_json_type(app: Samovar) -> None:
+    app.json.mimetype = "application/problem+json"  # type: ignore[attr-defined]  # the default provider's
+
+
+def unsorted_json(app: Samovar) -> None:
+    app.json.sort_keys = app.json.ensure_ascii = False  # type: ignore[attr-defined]
+
+
+def debugging(app: Samovar) -> None:
+    app.config["DEBUG"] = True
+
+
+def listening(app: Samovar) -> None:
+    signals(app)
+
+
+def own_limit(app: Samovar) -> None:
+    app.config["RESPONSE_TIMEOUT"] = None
+
+
+class Text(str):
+    """Text by inheritance."""
+
+
+RESULTS: tuple[Any, ...] = (
+    "tëxt", "", "x" * 3000, b"\x00", bytearray(b"b"), Text("t"), {}, {"b": [1, None], "a": "ü</"}, [], [1.5, {"k": ()}],
+    ("t", 200), ("t", 201), ("t", 204), ("t", 304), ("t", 404), ("t", 503), ("t", 599), ("t", 600), ("t", 99),
+    ("t", "t"), ("t", True), ("t", HTTPStatus.ACCEPTED), ("t", "202 Taken"), ("t", None), ("t", {"X-A": "1"}),
+    ("t", {"Content-Type": "text/plain"}), ("t", 200, {"Content-Type": "text/plain; charset=utf-8"}),
+    ({"a": 1}, 202, {"Content-Type": "application/problem+json"}), ([1], 200, {"content-type": "text/csv"}),
+    ("t", 200, {"Content-Type": ["text/plain", "text/html"]}), ("t", 200, {"Content-Type": "text/plain\r\nX: y"}),
+    ("t", 200, {"Content-Type": "text/plain", "X-A": "1"}), ("t", 200, {}), ("t", 200, None), ("t", 200, []),
+    ("t", 200, [("X-A", "1"), ("X-A", "2")]), ("t", 200, {"X-A": "1"}), ({"a": 1}, 400), (b"b", 200), (None, 200), (),
+    ("t",), ("t", 1, {}, 4), None, 7, {1, 2}, {"a": {1, 2}}, {"a": float("nan")}, {"half": "\ud800"}, ["\ud83d\ude00"],
+    "half \ud800", ({"a": object()}, 200),
+)  # fmt: skip
+
+
+async def give(number: int) -> Any:
+    """A view that does not wait: only what it gives is sent without a response."""
+    return RESULTS[number]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [as_it_is, own_response, own_json, other_json_type, unsorted_json, debugging, listening, own_limit],
+)
+async def test_both_roads_make_the_same_of_every_result(
+    change: Callable[[Samovar], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    said: dict[type[Samovar], list[Any]] = {Samovar: [], Plain: []}
+    for kind, lines in said.items():
+        app = kind("results")
+        app.config["PROPAGATE_EXCEPTIONS"] = False
+        app.add_url_rule("/<int:number>", "result", give)
+        change(app)
+        for number in range(len(RESULTS)):
+            for method in ("GET", "HEAD"):
+                for headers in ([], [(b"accept", b"text/event-stream")]):
+                    caplog.clear()
+                    wire = await Wire(app, method=method, path=f"/{number}", headers=headers).run()
+                    logged = [record.getMessage() for record in caplog.records if record.name != "asyncio"]
+                    failed = wire.sent[0]["status"] == 500  # then debug mode shows the road itself
+                    sent = 500 if failed else CHANGING.sub(r"\1…", json.dumps(wire.sent, default=repr))
+                    lines.append((number, method, headers, sent, logged))
+        assert app.is_express is (kind is Samovar)
+    for ours, theirs in zip(said[Samovar], said[Plain], strict=True):
+        assert ours == theirs
 
 
 def override_step(app: Samovar) -> None:

@@ -122,13 +122,12 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
         request: not routed yet.
         context: its context.
     """
-    method = request.method
     router = app._router
     route: Any = None
     if router is not None and app.config["TRUSTED_HOSTS"] is None:
         found = router.exact.get(request.path)
         if found is not None:
-            route = found.get(method)
+            route = found.get(request.method)
     if route is not None:
         context.route = route
         request.url_rule = route.rule
@@ -150,7 +149,11 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
                     if result is not None:
                         break
             if result is None:
-                if method != "OPTIONS" and route.view is not None and request.routing_exception is None:
+                if (
+                    request.method != "OPTIONS"
+                    and route.view is not None
+                    and request.routing_exception is None
+                ):
                     values = request.view_args
                     result = await (route.view(**values) if values else route.view())
                 else:
@@ -195,7 +198,7 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
     send = handler._send
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else data})
+        await send({"type": "http.response.body", "body": b"" if handler.scope["method"] == "HEAD" else data})
     except OSError:
         handler._log_gone()
 
