@@ -11,6 +11,8 @@ import asyncio
 import importlib.util
 import inspect
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -209,6 +211,36 @@ async def test_the_page_of_the_channels_page_prints_the_cursor_taken_first(load:
     assert re.search(r"since=[\w.~-]+:\d+", page)
 
 
+async def test_the_room_of_the_channels_page_goes_on_where_its_page_ends(load: Load) -> None:
+    app = load("docs/how-to/channels.md").app
+    client = app.test_client()
+    assert (await client.get("/rooms/tea")).status_code == 403
+    async with client.session_transaction() as session:
+        session["rooms"] = ["tea"]
+    for text in ("hello", "<b>"):
+        await app.hub.publish("chat/tea", text)
+    page = await (await client.get("/rooms/tea")).get_data(as_text=True)
+    assert "<li>hello</li><li>&lt;b&gt;</li>" in page
+    address = re.search(r'EventSource\("(.*)"\)', page)
+    assert address is not None
+    async with client.sse(address[1]) as stream:
+        assert (await stream.receive_json())["recovered"] is True
+        await app.hub.publish("chat/tea", "live")
+        assert (await stream.receive_json())["data"] == "live"
+
+
+async def test_who_comes_and_goes_is_told_by_an_event_stream_of_the_channels_page(load: Load) -> None:
+    app = load("docs/how-to/channels.md").app
+    client = app.test_client()
+    async with client.session_transaction() as session:
+        session["rooms"], session["user"] = ["tea"], "ada"
+    async with client.sse("/rooms/tea/everything") as stream:
+        first = [await stream.receive_json() for _ in range(3)]
+    assert [word["channel"] for word in first] == ["chat/tea", "!chat/tea", "!chat/tea"]
+    assert (first[2]["data"]["event"], first[2]["data"]["member"]["user"]) == ("join", "ada")
+    assert (await app.test_client().get("/rooms/tea/everything")).status_code == 403
+
+
 # --- web --------------------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +301,26 @@ async def test_what_replaces_things_built_for_quart_works(load: Load) -> None:
     assert [
         message["data"] for message in (await client.poll("/chat/poll", since=start.cursor)).messages
     ] == ["hello"]
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="the script is perl's, which this machine lacks")
+def test_the_script_of_the_quart_page_changes_imports_and_prefixes(tmp_path: Path) -> None:
+    script = re.search(r"```sh\n(grep .*?)```", text_of("docs/how-to/from-quart.md"), re.DOTALL)
+    assert script is not None
+    (tmp_path / "shop.py").write_text(
+        "import quart\nimport quart.views\nfrom quart import Quart\nfrom quart.testing import QuartClient\n"
+        'app = quart.Quart("quart.shop")\n'
+        "class Tea(quart.views.MethodView):\n"
+        "    get = quart.render_template, quart.request.path, quart_cors.cors, old.quart.x\n"
+    )
+    subprocess.run(["sh", "-ec", script[1]], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "shop.py").read_text() == (
+        "import samovar\nimport samovar.core.views\nfrom samovar import Samovar\n"
+        "from samovar.core.testing import SamovarClient\n"
+        'app = samovar.Samovar("samovar.shop")\n'
+        "class Tea(samovar.core.views.MethodView):\n"
+        "    get = samovar.render_template, samovar.request.path, quart_cors.cors, old.quart.x\n"
+    )
 
 
 async def test_the_handler_that_comes_from_quart_learns_how_its_client_went(

@@ -38,6 +38,11 @@ class PresenceChannel(InternalChannel):
 
     __slots__ = ()
 
+    @property
+    def watched(self) -> str:
+        """The channel whose joins and leaves are told."""
+        return self[len(PRESENCE_PREFIX) :]
+
 
 def check_channel(name: str) -> None:
     """Check that *name* may name a channel: 1 to 200 bytes of ``A-Z a-z 0-9 _ . : / @ ~ -``.
@@ -59,10 +64,10 @@ def check_channel(name: str) -> None:
 
 
 def presence_channel(channel: str) -> PresenceChannel:
-    """The channel that tells the joins and leaves of *channel*, for ``hub.subscribe``.
+    """The channel that tells the joins and leaves of *channel*, for ``hub.subscribe`` and the doors.
 
     Its messages are ``{"event": "join" | "leave", "member": {"id", "user", "info"}}``. Nobody can publish on it or
-    subscribe to it by writing its name.
+    subscribe to it by writing its name. At a door the rule of *channel* is asked.
 
     Raises:
         InvalidChannel: *channel* is no name, or is such a channel itself.

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from samovar import ChannelRule, Hub, Samovar, long_poll, request
+from samovar import ChannelRule, Hub, Response, Samovar, long_poll, request
 from samovar.backends.memory import MemoryBackend
-from samovar.broadcast import Page
+from samovar.broadcast import Page, presence_channel
 from samovar.core.realtime.access import Access
 from samovar.tasks import Scope
 
@@ -204,6 +204,20 @@ async def test_a_denied_channel_is_403(app: Samovar) -> None:
 
     door(app, "secret")
     assert (await app.test_client().get("/poll")).status_code == 403
+
+
+async def test_who_is_in_a_denied_channel_is_403_too(app: Samovar) -> None:
+    @app.channel("room/<name>", presence=True)
+    async def friends_only(name: str) -> bool:
+        return name == "open"
+
+    @app.get("/joins/<name>")
+    async def joins(name: str) -> Response:
+        return await long_poll(presence_channel(f"room/{name}"), timeout=0)
+
+    client = app.test_client()
+    assert (await client.get("/joins/secret")).status_code == 403
+    assert (await client.get("/joins/open")).status_code == 200
 
 
 async def test_shutdown_answers_waiting_polls_with_their_cursor(app: Samovar) -> None:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from ...broadcast import ChannelRule, Rules
+from ...broadcast.names import PresenceChannel
 from ...errors import ConfigError
 from ..ctx import required_context
 
@@ -102,7 +103,7 @@ class ChannelAccess:
 
     def guards(self, channel: str) -> bool:
         """A function says who may subscribe to *channel*."""
-        rule = self.rule(channel)
+        rule = self.rule(asked_about(channel))
         return rule is not None and rule.pattern in self._functions
 
     def rule(self, channel: str) -> ChannelRule | None:
@@ -113,12 +114,12 @@ class ChannelAccess:
     async def ask(self, channel: str) -> Access | None:
         """What the rule of *channel* grants to the connection whose context is active; None is a refusal.
 
-        An access that has expired already is one too.
+        An access that has expired already is one too. For a channel that tells who is in another, it is that one's rule.
 
         Raises:
             TypeError: the rule's function returned neither a bool nor an :class:`Access`.
         """
-        match = self.rules.match(channel)
+        match = self.rules.match(asked_about(channel))
         if match is None:
             return GRANTED
         rule, values = match
@@ -134,6 +135,11 @@ class ChannelAccess:
         raise TypeError(
             f"{name}, asked about the channel {channel!r}, must return a bool or an Access, not {answer!r}"
         )
+
+
+def asked_about(channel: str) -> str:
+    """The channel whose rule says who may subscribe to *channel*: itself, or the one whose joins and leaves it tells."""
+    return channel.watched if isinstance(channel, PresenceChannel) else channel
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -17,7 +17,7 @@ from ...broadcast import Hub
 from ...errors import HubClosed
 from ..globals import current_app
 from . import codes
-from .access import GRANTED, Access
+from .access import GRANTED, Access, asked_about
 
 DOUBT_SPREAD = 5.0
 """Seconds over which a worker's connections ask again when a kick may have been missed: not all at once."""
@@ -128,7 +128,7 @@ class Stay:
     # --- what may end it --------------------------------------------------------------------------------------------
 
     def _set_timer(self, channel: str) -> None:
-        rule = current_app.channels.rule(channel)
+        rule = current_app.channels.rule(asked_about(channel))
         access = self._granted[channel]
         waits = [] if rule is None or rule.recheck is None else [rule.recheck]
         if access.expires is not None:
