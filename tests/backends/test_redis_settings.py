@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from samovar.broadcast.retry import delays
 from samovar.errors import BackendUnavailable, ConfigError, PublishRejected, PublishUnknown
 
 from ..services import ROOT
+from ..support.certificates import make_certificates
 from ..support.hubs import got, up
 from ..support.ports import free_port, release_port
 from ..support.process import NotReady
@@ -309,20 +309,7 @@ async def test_durable_is_not_believed_of_a_server_without_aof(
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an authority (ca), a certificate of 127.0.0.1 (server) and another authority (other)."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    for name in ("ca", "other"):
-        subject = ["-subj", f"/CN=samovar test {name}", "-days", "2"]
-        openssl("req", "-x509", *key, *subject, "-keyout", f"{name}.key", "-out", f"{name}.crt")
-    openssl("req", *key, "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr")
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1")
-    signing = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san"]
-    openssl("x509", "-req", "-in", "server.csr", *signing, "-out", "server.crt")
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls_checks_the_certificate(start_redis: Start, certificates: Path) -> None:
