@@ -114,7 +114,7 @@ class ChannelAccess:
     async def ask(self, channel: str) -> Access | None:
         """What the rule of *channel* grants to the connection whose context is active; None is a refusal.
 
-        An access that has expired already is one too. For a channel that tells who is in another, it is that one's rule.
+        An access that has expired already is one too. About who is in a channel, that channel's rule is asked.
 
         Raises:
             TypeError: the rule's function returned neither a bool nor an :class:`Access`.
@@ -138,7 +138,7 @@ class ChannelAccess:
 
 
 def asked_about(channel: str) -> str:
-    """The channel whose rule says who may subscribe to *channel*: itself, or the one whose joins and leaves it tells."""
+    """The channel whose rule holds for *channel*: itself, or the one whose joins and leaves it tells."""
     return channel.watched if isinstance(channel, PresenceChannel) else channel
 
 
