@@ -161,8 +161,8 @@ class SecureCookieSessionInterface(SessionInterface):
         key = app.secret_key
         if not key:
             return None
-        fallbacks = app.config["SECRET_KEY_FALLBACKS"] or ()
-        keys = (*reversed(fallbacks), key)  # the last one signs, each verifies
+        fallbacks = app.config["SECRET_KEY_FALLBACKS"]
+        keys = (*reversed(fallbacks), key) if fallbacks else (key,)  # the last one signs, each verifies
         derivation, digest = self.key_derivation, self.digest_method
         made_of = (keys, self.salt, self.serializer, derivation, digest)
         if self._signer is None or self._signer[0] != made_of:
@@ -267,16 +267,16 @@ class SecureCookieSessionInterface(SessionInterface):
         if most and len(cookie) > most:  # it warns
             response.set_cookie(name, text, **where)
         else:
-            response.headers.add("Set-Cookie", cookie)
+            response.headers._list.append(("Set-Cookie", cookie))  # a signed text: no line ends to look for
 
 
 _MAX_AROUND = 64
 
 
 def _vary_by_cookie(response: Response) -> None:
-    headers = response.headers
-    for name, _ in headers:
-        if name in ("Vary", "vary") or name.lower() == "vary":
+    pairs = response.headers._list
+    for name, _ in pairs:
+        if name == "Vary" or (len(name) == 4 and name.lower() == "vary"):
             response.vary.add("Cookie")
             return
-    headers.add("Vary", "Cookie")
+    pairs.append(("Vary", "Cookie"))
