@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from ..conftest import NginxStarter
 
 SHIPPED = ROOT / "deploy/nginx.conf"
+WORKER = "server 127.0.0.1:5000 max_fails=0;"
 
 
-def shipped_config(port: int, app_port: int) -> str:
-    """deploy/nginx.conf with other ports, and nothing else changed."""
+def shipped_config(port: int, *app_ports: int) -> str:
+    """deploy/nginx.conf with other ports, with a worker at each of *app_ports*, and nothing else changed."""
     text = SHIPPED.read_text()
     for ours, theirs in (
         ("listen 8080;", f"listen 127.0.0.1:{port};"),
-        ("127.0.0.1:5000;", f"127.0.0.1:{app_port};"),
+        (WORKER, "\n".join(WORKER.replace("5000", str(app_port)) for app_port in app_ports)),
     ):
         assert text.count(ours) == 1, f"{ours!r} stands {text.count(ours)} times in {SHIPPED.name}"
         text = text.replace(ours, theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,3 +41,19 @@ async def test_everybody_else_sees_the_failure_while_the_app_is_down(nginx: Ngin
     response = await get(f"{server.url}/events", headers={"Accept": "text/html"})
     assert response.status == 502
     assert response.headers["content-type"] == "text/html"
+
+
+async def test_workers_that_were_all_away_are_asked_as_soon_as_one_is_back(nginx: NginxStarter) -> None:
+    port, back, away = free_port(), free_port(), free_port()
+    server = nginx(shipped_config(port, back, away), port)
+    for _ in range(4):
+        assert (await get(f"{server.url}/")).status == 502
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nback")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", back):
+        assert (await get(f"{server.url}/")).text == "back"
