@@ -6,9 +6,9 @@ What is found out about one that cannot be used is said in one line, with the co
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
+import sys
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from .errors import MissingDependency
 
@@ -46,31 +46,36 @@ class Needed:
         by: what needs it, for the message.
 
     Raises:
-        MissingDependency: on entering, the library is too old; on leaving, it is not installed or cannot be imported.
+        MissingDependency: on leaving: the library is not installed, too old, or cannot be imported.
     """
 
     def __init__(self, library: str, *, by: str) -> None:
+        self._name = library
         self._library = LIBRARIES[library]
         self._by = by
         self.found: str = ""
-        """The version that is installed, once entered; empty where there is none, or nobody knows."""
+        """The version that is there, once it was left; empty where there is none, or nobody knows."""
 
-    def __enter__(self) -> None:
-        self.found = _installed(self._library.distribution)
-        if () < _release(self.found) < _release(self._library.oldest):
-            raise self._missing(f"and {self.found} is installed")
+    def __enter__(self) -> Self:
+        """Let the imports begin."""
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """See that what was imported will do. An *error* of any kind may come of its age."""
+        distribution, oldest, _ = self._library
+        self.found = _imported(self._name) if error is None else ""
+        if _release(self.found) < _release(oldest):
+            self.found = _installed(distribution)
+        if () < _release(self.found) < _release(oldest):
+            raise self._missing(f"and {self.found} is installed") from error
         if not isinstance(error, ImportError):
             return
         if not self.found and isinstance(error, ModuleNotFoundError):
             raise self._missing("which is not installed") from error
-        again = f'pip install --force-reinstall "{self._library.distribution}>={self._library.oldest}"'
-        raise self._missing(
-            f"and {self.found or 'what'} is installed, but cannot be imported ({error})", again
-        ) from error
+        how = f"and {self.found or 'what'} is installed, but cannot be imported ({error})"
+        raise self._missing(how, f'pip install --force-reinstall "{distribution}>={oldest}"') from error
 
     def _missing(self, how: str, command: str = "") -> MissingDependency:
         name, oldest, extra = self._library
@@ -78,7 +83,16 @@ class Needed:
         return MissingDependency(f"{self._by} needs {name} {oldest} or later, {how}: {command}", name=name)
 
 
+def _imported(name: str) -> str:
+    """What a module that was imported says of its version, which may be less than it has (pamqp 4.0.1 says 4.0.0)."""
+    said = getattr(sys.modules.get(name), "__version__", None)
+    return said if isinstance(said, str) else ""
+
+
 def _installed(distribution: str) -> str:
+    """What the installation says of its version; asked last, for this is a large import."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(distribution)
     except PackageNotFoundError:

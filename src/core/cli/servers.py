@@ -293,9 +293,8 @@ def loop_factory(options: ServeOptions) -> Callable[[], asyncio.AbstractEventLoo
     """
     if options.loop == "asyncio" or (options.loop == "auto" and options.debug):
         return None
-    needed = Needed("uvloop", by="the event loop of uvloop")
     try:
-        with needed:
+        with Needed("uvloop", by="the event loop of uvloop") as needed:
             import uvloop
     except MissingDependency as error:
         if options.loop == "uvloop":
