@@ -23,6 +23,7 @@ import pytest
 from a2wsgi import WSGIMiddleware
 
 from samovar import Hub
+from samovar.core.testing import WebsocketResponseError
 from samovar.tasks import Scope
 
 from .conftest import SESSION_LOOP
@@ -227,6 +228,37 @@ async def test_the_room_of_the_channels_page_goes_on_where_its_page_ends(load: L
         assert (await stream.receive_json())["recovered"] is True
         await app.hub.publish("chat/tea", "live")
         assert (await stream.receive_json())["data"] == "live"
+
+
+@pytest.mark.parametrize(("token_of", "status"), [("ada", 200), ("bob", 403), (None, 403)])
+async def test_a_token_opens_the_inbox_of_its_user_at_every_door(
+    load: Load, token_of: str | None, status: int
+) -> None:
+    app = load("docs/how-to/channels.md").app
+    client, stranger = app.test_client(), app.test_client()
+    async with client.session_transaction() as session:
+        session["user"] = token_of or "ada"
+    token = "none" if token_of is None else (await (await client.post("/token")).get_json())["token"]
+    origin = {"Origin": "https://www.example.com"}
+    async with stranger.request(f"/inbox/ada/events?token={token}", headers=origin) as stream:
+        await stream.send_complete()
+        assert await stream.start() == status
+        assert stream.headers["Access-Control-Allow-Origin"] == "https://www.example.com"
+        await stream.disconnect()
+    async with stranger.websocket(f"/inbox/ada/ws?token={token}", headers=origin) as socket:
+        if status == 200:
+            assert (await socket.receive_json())["subscribed"] is True
+        else:
+            with pytest.raises(WebsocketResponseError):
+                await socket.receive()
+
+
+async def test_pages_of_named_origins_only_are_let_in(load: Load) -> None:
+    client = load("docs/how-to/channels.md").app.test_client()
+    for origin, allowed in (("https://www.example.com", True), ("https://evil.example", False)):
+        asked = await client.options("/prices", headers={"Origin": origin})
+        assert asked.status_code == 200 and "Origin" in asked.headers["Vary"]
+        assert asked.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
 
 
 async def test_who_comes_and_goes_is_told_by_an_event_stream_of_the_channels_page(load: Load) -> None:
