@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import click
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, select
@@ -28,19 +29,30 @@ class Tea(Base):
     name: Mapped[str] = mapped_column(unique=True)
 
 
-def migrate(connection: Connection) -> None:
-    """Bring the schema to the newest revision; what `alembic upgrade head` does."""
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def alembic_on(connection: Connection) -> Config:
+    """What alembic.ini says elsewhere."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes.update(connection=connection, metadata=Base.metadata)
+    return config
 
 
 @app.cli.command("migrate")
-async def migrate_command() -> None:
-    """Run once before the workers start: samovar --app sqlalchemy_app migrate."""
+async def migrate() -> None:
+    """Bring the schema to the newest revision, once before the workers start; `alembic upgrade head`."""
     async with engine.begin() as connection:
-        await connection.run_sync(migrate)
+        await connection.run_sync(lambda sync: command.upgrade(alembic_on(sync), "head"))
+
+
+@app.cli.command("revise")
+@click.argument("message")
+async def revise(message: str) -> None:
+    """Write what the models have changed into a revision to be read; `alembic revision --autogenerate`."""
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda sync: command.revision(alembic_on(sync), message, autogenerate=True))
 
 
 @app.while_serving

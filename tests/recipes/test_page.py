@@ -13,7 +13,11 @@ RECIPES = ROOT / "examples/recipes"
 
 def test_every_file_is_shown_and_every_file_shown_exists() -> None:
     shown = re.findall(r"^```\{literalinclude\} \.\./\.\./examples/recipes/(\S+)$", PAGE, re.MULTILINE)
-    files = [str(path.relative_to(RECIPES)) for path in RECIPES.rglob("*.py") if path.name != "__init__.py"]
+    files = [
+        str(path.relative_to(RECIPES))
+        for path in RECIPES.rglob("*.*")
+        if path.suffix in {".py", ".mako"} and path.name != "__init__.py"
+    ]
     assert sorted(shown) == sorted(files)
 
 
