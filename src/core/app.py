@@ -160,6 +160,7 @@ class Samovar(Serving):
         """A client that speaks to the app without a server; *kwargs* go to ``test_client_class``."""
         from .testing import SamovarClient as TestClient
 
+        self._attributes = 0  # a test may have replaced a step in the class
         return (self.test_client_class or TestClient)(self, use_cookies=use_cookies, **kwargs)
 
     def test_app(self, startup_timeout: float = 6.0, shutdown_timeout: float = 6.0) -> TestApp:

@@ -27,7 +27,7 @@ async def forget() -> Any:
     return log
 
 
-@app.get("/forever")
+@app.route("/forever", methods=["GET", "POST"])
 async def forever() -> str:
     log.append("begun")
     await asyncio.Event().wait()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import random
 import re
+import weakref
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +25,7 @@ from samovar import (
     flash,
     g,
     get_flashed_messages,
+    has_request_context,
     make_response,
     redirect,
     render_template_string,
@@ -489,6 +492,38 @@ async def test_head_has_no_body_whatever_a_hook_makes_of_the_method(kind: type[S
     assert (wire.body, dict(wire.sent[0]["headers"])[b"content-length"]) == (b"", b"4")
 
 
+@pytest.mark.parametrize("teardown", [False, True])
+async def test_a_timer_of_the_server_does_not_hold_the_request(teardown: bool) -> None:
+    """A server arms its keep-alive timer while the last byte is sent, with the context variables as they are then."""
+    app = Samovar("kept")
+    seen: list[Any] = []
+
+    @app.get("/")
+    async def index() -> Any:
+        g.name = "Ada"
+        seen.append(weakref.ref(request._get_current_object()))  # type: ignore[attr-defined]  # the proxy's
+        return "text"
+
+    if teardown:
+
+        @app.teardown_request
+        async def down(error: BaseException | None) -> None:
+            seen.append((request.path, g.name))
+
+    wire = Wire(app)
+    send, timers = wire.send, []
+
+    async def sending(message: Any) -> None:
+        timers.append(contextvars.copy_context())
+        await send(message)
+
+    await app(wire.scope, wire.receive, sending)
+    assert (wire.body, len(timers)) == (b"text", 2)
+    assert seen[0]() is None
+    assert seen[1:] == ([("/", "Ada")] if teardown else [])
+    assert not has_request_context()
+
+
 def tear_down_in_subclass() -> tuple[Samovar, list[str]]:
     ran: list[str] = []
 
@@ -553,3 +588,17 @@ async def test_a_step_that_was_replaced_in_the_class_is_taken(monkeypatch: pytes
     monkeypatch.setattr(Samovar, "full_dispatch_request", traced)
     wire = await Wire(build(Samovar, hooks=False), path="/text").run()
     assert (seen, wire.body) == (["/text"], "tëxt".encode())
+
+
+async def test_a_step_that_a_test_replaces_in_the_class_is_taken_by_its_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def mocked(self: Samovar, *args: Any) -> Response:
+        return Response("mocked")
+
+    app = build(Samovar, hooks=False)
+    said = []
+    for step in (Samovar.dispatch_request, mocked, Samovar.dispatch_request):
+        monkeypatch.setattr(Samovar, "dispatch_request", step)
+        said.append(await (await app.test_client().get("/text")).get_data())
+    assert said == ["tëxt".encode(), b"mocked", "tëxt".encode()]

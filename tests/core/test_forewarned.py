@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,8 +43,8 @@ async def test_the_app_is_told_and_the_servers_handler_runs(heard: list[int], nu
     signal.raise_signal(number)
     assert heard == [number]
     await asyncio.wait_for(told.wait(), 60)
-    forewarned.close()
-    forewarned.close()
+    await forewarned.close()
+    await forewarned.close()
     told.clear()
     signal.raise_signal(number)
     await asyncio.sleep(0)
@@ -53,7 +55,7 @@ async def test_what_somebody_else_took_meanwhile_is_left_to_them(heard: list[int
     forewarned = Forewarned(lambda: None)
     forewarned.listen()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    forewarned.close()
+    await forewarned.close()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
@@ -63,7 +65,7 @@ async def test_a_signal_that_nobody_handles_is_left_alone(heard: list[int], hand
     forewarned = Forewarned(lambda: None)
     forewarned.listen()
     assert signal.getsignal(signal.SIGTERM) is handler
-    forewarned.close()
+    await forewarned.close()
 
 
 async def test_in_another_thread_nothing_is_touched(heard: list[int]) -> None:
@@ -98,20 +100,53 @@ async def test_it_listens_from_start_up_to_shut_down(heard: list[int], hosted: b
     assert states == ([False, False, False] if hosted else [True, True, False])
 
 
-@pytest.fixture
-def uvicorn(tmp_path: Path) -> Iterator[Callable[[Path], Process]]:
+class Stream:
+    """As a connection's object of Hypercorn."""
+
+    def __init__(self) -> None:
+        self.context = SimpleNamespace(terminated=asyncio.Event())
+
+    async def send(self, message: Any) -> None:
+        """Takes what the app sends."""
+
+
+@pytest.mark.parametrize("module", ["hypercorn.protocol.ws_stream", "elsewhere"])
+async def test_it_listens_to_hypercorns_event_once_until_it_is_closed(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stream, "__module__", module)
+    told: list[str] = []
+    for closed in (False, True):
+        stream, forewarned = Stream(), Forewarned(lambda: told.append("told"))
+        before = len(asyncio.all_tasks())
+        forewarned.overhear(functools.partial(stream.send))  # by a middleware
+        assert len(asyncio.all_tasks()) == before
+        for _ in range(2):
+            forewarned.overhear(stream.send)
+        assert len(asyncio.all_tasks()) == before + (module != "elsewhere")
+        if closed:
+            await forewarned.close()
+        stream.context.terminated.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await forewarned.close()
+    assert told == ([] if module == "elsewhere" else ["told"])
+
+
+SERVERS: dict[str, list[str]] = {
+    "uvicorn": ["uvicorn", "--uds", "{path}"],
+    "hypercorn with a worker": ["hypercorn", "--bind", "unix:{path}", "--workers", "1"],
+}
+
+
+@pytest.fixture(params=SERVERS.values(), ids=list(SERVERS))
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[Path], Process]]:
     running: list[Process] = []
 
     def start(path: Path) -> Process:
-        command: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            "tests.realtime.served:app",
-            "--uds",
-            path,
-        ]
-        running.append(Process(command, log=tmp_path / "uvicorn.log", cwd=ROOT))
+        arguments = [argument.format(path=path) for argument in request.param]
+        command = [sys.executable, "-m", *arguments, "tests.realtime.served:app"]
+        running.append(Process(command, log=tmp_path / "server.log", cwd=ROOT))
         return running[-1]
 
     yield start
@@ -119,11 +154,11 @@ def uvicorn(tmp_path: Path) -> Iterator[Callable[[Path], Process]]:
         process.stop()
 
 
-async def test_uvicorn_on_its_own_ends_with_a_stream_and_a_websocket_open(
-    uvicorn: Callable[[Path], Process], tmp_path: Path
+async def test_a_server_on_its_own_ends_with_a_stream_and_a_websocket_open(
+    start: Callable[[Path], Process], tmp_path: Path
 ) -> None:
     path = tmp_path / "socket"
-    process = uvicorn(path)
+    process = start(path)
 
     async def up() -> bool:
         try:
@@ -133,7 +168,7 @@ async def test_uvicorn_on_its_own_ends_with_a_stream_and_a_websocket_open(
         writer.close()
         return True
 
-    await until_async(up, "uvicorn's socket")
+    await until_async(up, "the server's socket")
     async with asyncio.timeout(PATIENCE):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -149,4 +184,3 @@ async def test_uvicorn_on_its_own_ends_with_a_stream_and_a_websocket_open(
         assert (await reader.read()).endswith(b"0\r\n\r\n"), "the stream ends as a whole answer"
         writer.close()
     await asyncio.to_thread(process.wait, PATIENCE)
-    assert "Application shutdown complete" in process.output()

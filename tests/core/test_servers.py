@@ -64,9 +64,10 @@ async def logged(server: AppServer, entry: str) -> None:
     await until_async(there, f"{entry!r} in the log")
 
 
-async def test_a_client_that_goes_ends_its_view(server: AppServer) -> None:
+@pytest.mark.parametrize("size", [0, 5_000_000], ids=["no body", "unread body"])
+async def test_a_client_that_goes_ends_its_view(server: AppServer, size: int) -> None:
     line = await Line.to(server)
-    line.say("GET", "/forever")
+    line.say("POST" if size else "GET", "/forever", bytes(size))
     await logged(server, "begun")
     await line.close()
     await logged(server, "/forever CancelledError")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
+import tempfile
 from typing import Any
 
 import pytest
 
 from samovar import Response, Samovar, request
-from samovar.core.asgi import watcher
-from samovar.core.asgi.watcher import KEPT_BYTES
+from samovar.core.asgi import unread, watcher
+from samovar.core.asgi.unread import MEMORY_BYTES, Unread
 from samovar.tasks import Scope
 
 from .wire import Wire
@@ -63,25 +66,142 @@ async def test_a_late_reader_gets_all_pieces_in_order(app: Samovar) -> None:
     assert wire.body == b"one two three" and wire.complete
 
 
-@pytest.mark.parametrize("piece", [bytes(KEPT_BYTES // 4), b"x"], ids=["large", "tiny"])
-async def test_what_is_kept_has_a_bound_and_the_rest_is_read_later(app: Samovar, piece: bytes) -> None:
+LARGE = 3 * MEMORY_BYTES
+PIECE = 50_000
+
+
+def feed_large(wire: Wire) -> bytes:
+    """Give the app a body that is not kept in memory; returns it."""
+    body = bytes(range(251)) * (LARGE // 251)
+    for start in range(0, len(body), PIECE):
+        wire.feed(body[start : start + PIECE], start + PIECE < len(body))
+    return body
+
+
+async def test_a_client_that_goes_behind_a_large_unread_body_is_noticed(app: Samovar) -> None:
     wire = Wire(app, "POST")
-    count = 2000
+    feed_large(wire)
+    wire.disconnect()
+    await wire.run()
+    assert app.extensions["reached"] and wire.sent == []
+    assert Unread.all_on_disk == 0
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "in two"])
+async def test_a_late_reader_gets_a_large_body_whole(app: Samovar, torn: bool) -> None:
+    wire = Wire(app, "POST")
     async with Scope("server") as server:
         task = server.start(wire.run())
-        for n in range(count):
-            wire.feed(piece, n < count - 1)
-        for _ in range(2 * count):
-            await asyncio.sleep(0)
-        taken = count - wire.inbox.qsize()
-        assert taken == (4 if len(piece) > 1 else KEPT_BYTES // watcher.PIECE_BYTES)
-        if len(piece) == 1:
-            app.extensions["go_on"].set()
-            await task
-            assert wire.body == piece * count
+        body = b""
+        if torn:
+            body = bytes(MEMORY_BYTES + PIECE)
+            wire.feed(body, True)
+            wire.feed(b"more", True)
         else:
-            task.cancel()
-            await asyncio.wait({task})
+            body = feed_large(wire)
+        await until_read(wire)
+        assert Unread.all_on_disk == (4 if torn else len(body) - -(-MEMORY_BYTES // PIECE) * PIECE)
+        app.extensions["go_on"].set()
+        if torn:
+            await asyncio.sleep(0)
+            wire.feed(b" still")
+            body += b"more still"
+        await task
+    assert wire.body == body and wire.complete
+    assert Unread.all_on_disk == 0
+
+
+async def test_what_the_disk_does_not_take_is_read_all_the_same(
+    app: Samovar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(io.BytesIO):
+        """Has room for one piece and a half."""
+
+        def write(self, body: Any) -> int:
+            if self.tell() > PIECE:
+                raise OSError(errno.ENOSPC, "no space left")
+            return super().write(body[: PIECE + PIECE // 2 - self.tell()])
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda buffering: Full())
+    wire = Wire(app, "POST")
+    async with Scope("server") as server:
+        task = server.start(wire.run())
+        body = feed_large(wire)
+        count = wire.inbox.qsize()
+        await until_read(wire, count - -(-MEMORY_BYTES // PIECE) - 2)
+        app.extensions["go_on"].set()
+        await task
+    assert wire.body == body and Unread.all_on_disk == 0
+
+
+async def test_a_file_that_cannot_be_made_is_told_and_its_piece_kept(
+    app: Samovar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(buffering: int) -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", none_left)
+    kept = Unread(None)
+    for body in (bytes(MEMORY_BYTES), b"one"):
+        assert kept.has_room
+        kept.add({"type": "http.request", "body": body, "more_body": body != b"one"})
+    assert not kept.has_room and "too many open files" in caplog.text
+    assert kept.take()["more_body"] and kept.take() == {
+        "type": "http.request", "body": b"one", "more_body": False
+    }  # fmt: skip
+
+
+BOUNDS = {  # the bodies before it, the limit, the piece, how many of it are taken
+    "all of one": (0, None, 1 << 20, 16),
+    "what a reader may have": (0, 1000, 600, 2),
+    "one at least": (0, 0, 1, 1),
+    "tiny ones": (0, None, 1, (16 << 20) // unread.PIECE_BYTES),
+    "all together": (1, None, 1 << 20, 9),
+}
+
+
+@pytest.mark.parametrize(("before", "limit", "size", "taken"), BOUNDS.values(), ids=BOUNDS)
+def test_what_is_kept_has_bounds(
+    before: int, limit: int | None, size: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unread, "DISK_BYTES", 16 << 20)
+    others = [Unread(None) for _ in range(before)]
+    for other in others:
+        for _ in range(9):
+            other.add({"body": bytes(1 << 20), "more_body": True})
+    kept = Unread(limit)
+    count = 0
+    while kept.has_room:
+        kept.add({"body": bytes(size), "more_body": True})
+        count += 1
+    for one in (kept, *others):
+        one.close()
+        one.close()
+    assert count == taken and Unread.all_on_disk == 0
+
+
+async def test_a_stream_lets_go_of_a_file_that_nobody_reads(app: Samovar) -> None:
+    @app.post("/stream")
+    async def stream() -> Any:
+        async def pieces() -> Any:
+            yield "one"
+            await asyncio.get_running_loop().create_future()
+
+        await app.extensions["go_on"].wait()
+        return Response(pieces())
+
+    wire = Wire(app, "POST", "/stream")
+    async with Scope("server") as server:
+        task = server.start(wire.run())
+        feed_large(wire)
+        await until_read(wire)
+        assert Unread.all_on_disk > 0
+        app.extensions["go_on"].set()
+        await wire.until_body(b"one")
+        await asyncio.sleep(0)
+        assert Unread.all_on_disk == 0
+        wire.disconnect()
+        await task
 
 
 async def test_a_stream_lets_go_of_what_was_kept(app: Samovar) -> None:

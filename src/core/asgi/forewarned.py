@@ -4,7 +4,10 @@ ASGI tells an app that it ends only when all connections have, and an event stre
 started on its own waits for ever. So while such a server runs the app's lifespan, SIGTERM and SIGINT are listened to
 beside it: the app is told first, then the server's own handler runs as before.
 
-Where a worker learns of its end by other means than a signal (``hypercorn`` with workers of its own), nothing is heard.
+The workers of the ``hypercorn`` command get no signal: their parent sets a flag, and what they do about it begins with
+an event, three seconds before the lifespan hears of it. An ASGI app is not shown that event; but the ``send`` of a
+connection is a method of the object that waits for it too, so the first door that opens gives us that ``send``. Behind
+a middleware that wraps ``send`` nothing is heard, as before.
 """
 
 from __future__ import annotations
@@ -12,9 +15,12 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
+
+from ...tasks import Scope
+from ..typing import ASGISend
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -33,6 +39,7 @@ class Forewarned:
         self._warn = warn
         self._loop: asyncio.AbstractEventLoop | None = None
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._scope: Scope | None = None
 
     def listen(self) -> None:
         """Begin, in the running loop; a second call does nothing."""
@@ -45,12 +52,27 @@ class Forewarned:
                 self._before[number] = before
                 signal.signal(number, self._hear)
 
-    def close(self) -> None:
+    def overhear(self, send: ASGISend) -> None:
+        """Listen to the server that *send* belongs to as well, where it has an event for its end.
+
+        The event of the first *send* is that of all: a worker has one.
+        """
+        if self._scope is None and (end := _hypercorns_end(send)) is not None:
+            self._scope = Scope("forewarned")
+            self._scope.start(self._wait(end), name="the server's end")
+
+    async def _wait(self, end: Callable[[], Awaitable[None]]) -> None:
+        await end()
+        self._warn()
+
+    async def close(self) -> None:
         """Give the signals back, unless somebody has taken them meanwhile; idempotent."""
         for number, before in self._before.items():
             if signal.getsignal(number) == self._hear:
                 signal.signal(number, before)
         self._before.clear()
+        if self._scope is not None:
+            await self._scope.close()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -58,3 +80,12 @@ class Forewarned:
         before = self._before.get(number)
         if before is not None:
             before(number, frame)
+
+
+def _hypercorns_end(send: ASGISend) -> Callable[[], Awaitable[None]] | None:
+    """What waits for the end of Hypercorn's worker, if *send* is the method of a stream of its; looked at in 0.18."""
+    stream = getattr(send, "__self__", None)
+    if not type(stream).__module__.startswith("hypercorn."):
+        return None
+    terminated = getattr(getattr(stream, "context", None), "terminated", None)
+    return getattr(terminated, "wait", None)

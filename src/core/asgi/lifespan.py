@@ -34,7 +34,7 @@ class LifespanHandler:
             while await self._hear(await receive(), send):
                 pass
         finally:
-            self._forewarned.close()
+            await self._forewarned.close()
 
     async def _hear(self, message: ASGIMessage, send: ASGISend) -> bool:
         """Do what *message* asks for; tell whether more may come."""
@@ -48,9 +48,10 @@ class LifespanHandler:
                 return False
             if not self._hosted:
                 self._forewarned.listen()
+                self.app.shutdown_event.overhear = self._forewarned.overhear
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
-            self._forewarned.close()
+            await self._forewarned.close()
             try:
                 await self.app.shutdown()
             except Exception:

@@ -9,8 +9,8 @@ started only when a view has waited for :data:`PATIENCE`.
 
 There is one ``receive``, and who reads the body comes first. The watcher waits only for what nobody else is waiting
 for: the word after the body's end, or a body that nobody has asked for. Its pieces are kept for a reader who comes
-late, up to :data:`KEPT_BYTES`, beyond which the client is watched no more; a reader who comes while the watcher waits
-is given what arrives.
+late, within the bounds of :mod:`.unread`, beyond which the client is watched no more; a reader who comes while the
+watcher waits is given what arrives.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ...tasks import Scope
 from ..typing import ASGIMessage
 from ..utils import drive
+from .unread import Unread
 
 if TYPE_CHECKING:
     from .http import HTTPHandler
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.05
 """Seconds from a view's first wait to its being watched."""
-
-KEPT_BYTES = 256 * 1024
-"""Of an unread body, so that the client's leaving is noticed behind it. uvicorn gives pieces of up to 64 KiB."""
-PIECE_BYTES = 512
-"""What a piece counts with at least: a thousand tiny ones are more than their bytes."""
 
 
 class Watcher:
@@ -56,8 +52,7 @@ class Watcher:
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
         self._readers = 0
-        self._later: list[ASGIMessage] = []
-        self._kept = 0
+        self._unread: Unread | None = None
         self._arrived: asyncio.Event | None = None
         self._watch_task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -67,12 +62,15 @@ class Watcher:
         if self._timer is not None:
             self._timer.cancel()
         task = self._watch_task
-        if task is None or task.done():
-            return
-        task.cancel()
-        await asyncio.sleep(0)  # its turn comes before ours, and that is nearly always its last
-        if not task.done():
-            await self._scope.close()
+        try:
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.sleep(0)  # its turn comes before ours, and that is nearly always its last
+                if not task.done():
+                    await self._scope.close()
+        finally:
+            if self._unread is not None:
+                self._unread.close()
 
     # --- the work ----------------------------------------------------------------------------------------------
 
@@ -89,6 +87,8 @@ class Watcher:
     async def run_stream(self, work: Coroutine[Any, Any, None]) -> None:
         """Run *work*, which streams the response, until its end or an interruption: the client's leaving, as a rule."""
         self.streaming = True
+        if self._unread is not None and self._unread.in_file:
+            asyncio.get_running_loop().call_soon(self._let_go)  # when the stream first waits
         self.start()
         await self._run(work)
 
@@ -119,6 +119,9 @@ class Watcher:
         """Have a task watch, if none does; it begins when the handler first waits."""
         if not self.waiting:
             self.waiting = True
+            overhear = self._handler.app.shutdown_event.overhear
+            if overhear is not None:
+                overhear(self._handler._send)
             self._watch_task = self._scope.start(self._watch(), name="watch")
 
     def _at_wait(self) -> None:
@@ -138,7 +141,8 @@ class Watcher:
             return not handler.gone
         if handler.body_begun:
             return False
-        return self.streaming or (self._kept < KEPT_BYTES and not self._client_holds_back())
+        unread = self._unread
+        return self.streaming or ((unread is None or unread.has_room) and not self._client_holds_back())
 
     def _client_holds_back(self) -> bool:
         """It expects "100 Continue" before it sends a body: to receive would be to ask for it, on nobody's behalf."""
@@ -166,21 +170,22 @@ class Watcher:
             return False  # a server that repeats itself will not tell us of the client's leaving either
         more = bool(message.get("more_body", False))
         handler.body_read = not more
-        if self.streaming and not handler.body_begun and (more or handler.first_piece or self.dropped):
-            self.dropped, handler.first_piece = True, None
-            self._later.clear()
-        else:
-            self._keep(message)
+        if self.streaming and (more or self._unread or self.dropped):
+            self._let_go()
+        if not self.dropped:
+            if self._unread is None and (more or message.get("body")):
+                self._unread = Unread(handler.app.config["MAX_CONTENT_LENGTH"])
+            if self._unread is not None:
+                self._unread.add(message)  # for a reader who comes
             self._wake_readers()
         return True
 
-    def _keep(self, message: ASGIMessage) -> None:
-        """Put a piece aside for a reader who comes."""
-        self._kept += max(len(message.get("body", b"")), PIECE_BYTES)
-        if self._handler.first_piece is None:
-            self._handler.first_piece = message
-        else:
-            self._later.append(message)
+    def _let_go(self) -> None:
+        """Drop what came of a body that is not being read, and what will come."""
+        if not self._handler.body_begun:
+            self.dropped = True
+            if self._unread is not None:
+                self._unread.close()
 
     def interrupt(self) -> None:
         """End the work where it waits, if it goes on."""
@@ -201,24 +206,15 @@ class Watcher:
                 "the request's body was let go when the streamed response first waited: read it in the view, or begin "
                 "reading before the stream waits for anything else"
             )
-        if self._later:
-            self._join_pieces()
-        if self.waiting and not (self._handler.body_read or self._handler.first_piece):
+        if self.waiting and not (self._handler.body_read or self._unread):
             self._readers += 1
             arrived = self._arrived = self._arrived or asyncio.Event()
             try:
                 await arrived.wait()
             finally:
                 self._readers -= 1
-
-    def _join_pieces(self) -> None:
-        """Make one piece of those that were kept."""
-        handler = self._handler
-        assert handler.first_piece is not None
-        kept = [handler.first_piece, *self._later]
-        self._later.clear()
-        body = b"".join([piece.get("body", b"") for piece in kept])
-        handler.first_piece = {**kept[-1], "body": body}
+        if self._unread and self._handler.first_piece is None:
+            self._handler.first_piece = self._unread.take()
 
     def _wake_readers(self) -> None:
         arrived, self._arrived = self._arrived, None

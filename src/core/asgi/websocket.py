@@ -69,14 +69,17 @@ class WebsocketHandler:
         scope = Scope("websocket", on_error=self._failed, deadline=self.close_timeout)
         outbound = Outbound(lane, scope, self.interrupt)
         websocket = self.app.websocket_class(self.scope, lane=lane, inbound=self.inbound, outbound=outbound)
-        self.app.shutdown_event.add(self._going_away)
+        shutdown_event = self.app.shutdown_event
+        if shutdown_event.overhear is not None:
+            shutdown_event.overhear(send)
+        shutdown_event.add(self._going_away)
         try:
             handler = self._handler = scope.start(self._handle(websocket), name="handler")
             handler.add_done_callback(lambda _: self.interrupt())
             await self._read(lane)
             await self._end(lane, outbound, handler, websocket)
         finally:
-            self.app.shutdown_event.discard(self._going_away)
+            shutdown_event.discard(self._going_away)
             outbound.close()
             self.inbound.end()
             await scope.close()

@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from ..typing import ASGISend
+
 
 class ShutdownEvent(asyncio.Event):
     """An :class:`asyncio.Event` that also calls back, at once and in the setter's turn of the loop.
 
     A door adds its callback when it opens and discards it when it closes; so no door needs a task that waits.
     """
+
+    overhear: Callable[[ASGISend], None] | None = None
+    """A connection that stays gives it its ``send``, where the server does not tell of its end by a signal alone."""
 
     def __init__(self) -> None:
         super().__init__()
