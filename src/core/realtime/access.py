@@ -27,15 +27,11 @@ class Access:
     """What a rule's function grants; a bare True stands for ``Access()``.
 
     Args:
-        publish: clients may publish (through the live endpoint).
-        presence: clients may see who is present (through the live endpoint).
         user: who this is, instead of what ``app.identify`` says.
         info: JSON data shown to others in presence.
         expires: when the access ends, in seconds since 1970: the rule is asked again then; None never.
     """
 
-    publish: bool = False
-    presence: bool = False
     user: str | None = None
     info: Any = None
     expires: float | None = None
