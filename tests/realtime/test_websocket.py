@@ -9,7 +9,7 @@ import pytest
 from samovar import Samovar, abort, current_app, g, hub, session, websocket
 from samovar.core.realtime.access import Access
 from samovar.core.testing import WebsocketDisconnectError, WebsocketResponseError
-from samovar.errors import AlreadySubscribed, WebsocketClosed
+from samovar.errors import AlreadySubscribed, BackendUnavailable, WebsocketClosed
 
 from ..support.until import until
 
@@ -114,6 +114,18 @@ async def test_abort_after_accept_closes_with_the_status_in_the_code(app: Samova
         with pytest.raises(WebsocketDisconnectError) as closed:
             await ws.receive()
         assert closed.value.code == 4403
+
+
+async def test_a_broker_that_is_away_closes_with_1013(app: Samovar) -> None:
+    @app.websocket("/away")
+    async def away() -> None:
+        await websocket.accept()
+        raise BackendUnavailable("gone")
+
+    async with app.test_client().websocket("/away") as ws:
+        with pytest.raises(WebsocketDisconnectError) as closed:
+            await ws.receive()
+    assert (closed.value.code, closed.value.reason) == (1013, "not available at the moment: come back")
 
 
 async def test_an_error_in_a_handler_closes_with_1011_and_is_logged(

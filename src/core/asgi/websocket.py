@@ -200,7 +200,7 @@ class WebsocketHandler:
             ]
             await lane.deny(response.status_code, headers, body)
         elif response is not None and response.status_code >= 400:
-            code = codes.INTERNAL_ERROR.code if response.status_code >= 500 else 4000 + response.status_code
+            code = codes.for_status(response.status_code)
             known = codes.TABLE.get(code)
             await lane.close(code, known.reason if known else response.status)
         elif lane.state is LaneState.OPEN:

@@ -30,6 +30,7 @@ POLICY = CloseCode(1008, "policy violation", False)
 TOO_BIG = CloseCode(1009, "message too big", False)
 INTERNAL_ERROR = CloseCode(1011, "internal error", True)
 RESTART = CloseCode(1012, "restarting: come back", True)
+UNAVAILABLE = CloseCode(1013, "not available at the moment: come back", True)
 SLOW = CloseCode(4008, "too slow: come back and catch up", True)
 GAP = CloseCode(4009, "messages were missed", True)
 BAD_REQUEST = CloseCode(4400, "bad request", False)
@@ -44,6 +45,7 @@ TABLE: dict[int, CloseCode] = {
         TOO_BIG,
         INTERNAL_ERROR,
         RESTART,
+        UNAVAILABLE,
         SLOW,
         GAP,
         BAD_REQUEST,
@@ -56,6 +58,13 @@ NO_CLOSE_FRAME = 1006
 """Never sent: what is reported when the peer went without a close frame."""
 
 SENDABLE_RESERVED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+def for_status(status: int) -> int:
+    """The code for what would be an HTTP answer of *status*, from 400 on, were the handshake not over."""
+    if status < 500:
+        return 4000 + status
+    return UNAVAILABLE.code if status == 503 else INTERNAL_ERROR.code
 
 
 def check_close(code: int, reason: str) -> None:
