@@ -253,6 +253,19 @@ async def test_a_token_opens_the_inbox_of_its_user_at_every_door(
                 await socket.receive()
 
 
+async def test_a_client_chooses_channels_and_none_that_is_closed(load: Load) -> None:
+    app = load("docs/how-to/channels.md").app
+    client = app.test_client()
+    async with client.session_transaction() as session:
+        session["rooms"] = ["tea", "pot"]
+    async with client.websocket("/halls/ws?hall=tea&hall=pot") as socket:
+        assert {(await socket.receive_json())["channel"] for _ in range(2)} == {"hall/tea", "hall/pot"}
+    async with client.sse("/halls/events?hall=pot&hall=tea") as stream:
+        assert (await stream.receive_json())["channel"] == "hall/pot"
+    for closed in ("milk", "tea/private", "tea&hall=milk"):
+        assert (await client.get(f"/halls/events?hall={closed}")).status_code == 403
+
+
 async def test_pages_of_named_origins_only_are_let_in(load: Load) -> None:
     client = load("docs/how-to/channels.md").app.test_client()
     for origin, allowed in (("https://www.example.com", True), ("https://evil.example", False)):
