@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import json
 import logging
@@ -492,15 +493,21 @@ async def test_head_has_no_body_whatever_a_hook_makes_of_the_method(kind: type[S
     assert (wire.body, dict(wire.sent[0]["headers"])[b"content-length"]) == (b"", b"4")
 
 
+@pytest.mark.parametrize("kind", [Samovar, Plain])
+@pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("teardown", [False, True])
-async def test_a_timer_of_the_server_does_not_hold_the_request(teardown: bool) -> None:
+async def test_a_timer_of_the_server_does_not_hold_the_request(
+    kind: type[Samovar], waits: bool, teardown: bool
+) -> None:
     """A server arms its keep-alive timer while the last byte is sent, with the context variables as they are then."""
-    app = Samovar("kept")
+    app = kind("kept")
     seen: list[Any] = []
 
     @app.get("/")
     async def index() -> Any:
         g.name = "Ada"
+        if waits:
+            await asyncio.sleep(0.001)
         seen.append(weakref.ref(request._get_current_object()))  # type: ignore[attr-defined]  # the proxy's
         return "text"
 
@@ -517,7 +524,7 @@ async def test_a_timer_of_the_server_does_not_hold_the_request(teardown: bool) -
         timers.append(contextvars.copy_context())
         await send(message)
 
-    await app(wire.scope, wire.receive, sending)
+    await app(wire.scope, wire.inbox.get, sending)
     assert (wire.body, len(timers)) == (b"text", 2)
     assert seen[0]() is None
     assert seen[1:] == ([("/", "Ada")] if teardown else [])

@@ -177,12 +177,14 @@ async def test_send_file_takes_quarts_names(app: Samovar) -> None:
 async def test_a_file_that_is_shown_has_the_name_it_was_given(app: Samovar) -> None:
     async with app.test_request_context("/"):
         named = await send_file("static/a.txt", download_name="b.html")
-        assert named.headers["content-disposition"] == 'inline; filename="b.html"'
+        assert named.headers["content-disposition"] == "inline; filename=b.html"
         assert named.mimetype == "text/html"
         assert "content-disposition" not in (await send_file("static/a.txt")).headers
 
 
-@pytest.mark.parametrize("name", ["a://[/b.png", "data:b.png", "data:,b.png", "//[b.png", ":b.png", "[b]#?;.png"])
+@pytest.mark.parametrize(
+    "name", ["a://[/b.png", "data:b.png", "data:,b.png", "//[b.png", ":b.png", "[b]#?;.png"]
+)
 async def test_a_name_that_looks_like_a_url_has_the_type_of_its_end(app: Samovar, name: str) -> None:
     async with app.test_request_context("/"):
         assert (await send_file("static/a.txt", download_name=name)).mimetype == "image/png"

@@ -86,7 +86,7 @@ async def call(
     handler._send = send
     request = app.request_class(scope, handler)
     context = Context(app, request)
-    token = _current.set(context)  # as context.push() does
+    handler.token = _current.set(context)  # as context.push() does
     error: BaseException | None = None
     try:
         serving = answer_and_send(handler, app, request, context)
@@ -106,9 +106,11 @@ async def call(
                 or request._parsed is not None
                 or app._torn_down_always
             ):
+                handler.enter_again(context)
                 await leave(app, context, context.error if error is None else error)
         finally:
-            _current.reset(token)
+            if handler.token is not None:
+                handler.leave_context()
             if handler._watcher is not None:
                 await handler.stop_watching()
 
@@ -196,6 +198,7 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
             return
         status, headers, data = ready
     send = handler._send
+    handler.leave_context()
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if handler.scope["method"] == "HEAD" else data})

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Coroutine
+from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ClientDisconnected
@@ -54,6 +55,8 @@ class HTTPHandler:
     """What came before anybody read the body."""
     receive: ASGIReceive
     """The server's, shared by the reader of the body and the watcher."""
+    token: Token[Context] | None = None
+    """Takes the context back; None once that is done."""
     _watcher: Watcher | None = None
     _write_timeout: Any = ...
     """For a buffered answer's two messages, in seconds or None, from when they are sent."""
@@ -68,7 +71,7 @@ class HTTPHandler:
         app = self.app
         request = app.request_class(self.scope, self)
         context = app.request_context(request)
-        token = _current.set(context)  # as context.push() does
+        self.token = _current.set(context)  # as context.push() does
         error: BaseException | None = None
         try:
             app.match_request(context)
@@ -85,14 +88,31 @@ class HTTPHandler:
         finally:
             try:
                 if app.context_has_exit_work(context):
+                    self.enter_again(context)
                     await app.tear_down(context, context.error if error is None else error)
             finally:
-                _current.reset(token)
+                self.leave_context()
                 await self.stop_watching()
+
+    def leave_context(self) -> None:
+        """Make the request's context the current one no more; idempotent.
+
+        Done before a whole answer is sent: a server may arm its timer for the next request while it sends, with the
+        context variables as they are, and would hold the request until then.
+        """
+        token, self.token = self.token, None
+        if token is not None:
+            _current.reset(token)
+
+    def enter_again(self, context: Context) -> None:
+        """Make it the current one again, for what is to be torn down."""
+        if self.token is None:
+            self.token = _current.set(context)
 
     async def stop_watching(self) -> None:
         """End the watcher, if there is one."""
-        watcher, self._watcher = self._watcher, None  # each holds the other: a cycle would wait for the collector
+        # Each holds the other: a cycle would wait for the collector.
+        watcher, self._watcher = self._watcher, None
         if watcher is not None:
             await watcher.close()
 
@@ -195,6 +215,7 @@ class HTTPHandler:
 
     async def _send_whole(self, status: int, headers: RawHeaders, data: bytes) -> None:
         """The two messages of a buffered answer."""
+        self.leave_context()
         send = self._send
         try:
             await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -16,6 +16,7 @@ watcher waits is given what arrives.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,9 @@ class Watcher:
 
     def _at_wait(self) -> None:
         if self._timer is None and not self.waiting and self._task is not None and self._free:
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE, self._start_if_needed)
+            # In a context of its own: a timer that is cancelled may keep the request's until its time has come.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(PATIENCE, self._start_if_needed, context=contextvars.Context())
 
     def _start_if_needed(self) -> None:
         self._timer = None
