@@ -3,8 +3,11 @@
 What it does is what :class:`~samovar.core.asgi.http.HTTPHandler` and :class:`~samovar.core.dispatch.Dispatch` do step
 by step, and what is rare it leaves to those steps: an exception, an odd answer. Where nobody is going to look at the
 response, none is made: its bytes go to the server as they are. An app that overrides a step, in a subclass, on the
-instance, or in the class itself before its first request, takes the plain road; ``tests/core/test_express.py`` compares
-the two over generated requests.
+instance, or in the class itself before its first request or its next test client, takes the plain road;
+``tests/core/test_express.py`` compares the two over generated requests.
+
+What is replaced in the class while requests are served is not noticed: asking for each request costs what is saved, and
+only a metaclass would be told, which an app's subclass with a metaclass of its own could not have.
 """
 
 from __future__ import annotations
