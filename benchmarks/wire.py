@@ -5,8 +5,9 @@
 
 ASGI applications are served by uvicorn (uvloop and httptools where installed), Sanic and aiohttp by their own servers,
 Flask by Gunicorn. The server is pinned to the first core, ``wrk -t1 -c64`` to the second; a figure is user and system
-time of all the server's processes over the requests it answered. Frameworks take turns, the median of the rounds is
-shown with its ratio to the bare ASGI function.
+time of all the server's processes over the requests it answered. All servers are up from the beginning, and take turns
+second by second, so that a noisy minute hits all alike; shown are the medians, and the medians of the ratios to the bare
+ASGI function.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from peers import ASGI, OTHERS, WORKLOADS, Workload
@@ -147,11 +148,15 @@ def measure(
 ) -> dict[str, dict[str, list[float]]]:
     """Microseconds of CPU for each request, by workload and framework, one for each round."""
     costs: dict[str, dict[str, list[float]]] = {load.name: {name: [] for name in names} for load in workloads}
-    for _ in range(rounds):
-        for name in names:
-            with server(name) as (port, group):
-                for workload in workloads:
-                    load(port, workload, 1)
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(server(name)) for name in names}
+        for round in range(rounds):
+            for workload in workloads:
+                for name, (port, group) in servers.items():
+                    if round == 0:
+                        load(
+                            port, workload, 1
+                        )  # what is built at the first request, and found in caches later
                     before = cpu_seconds(group)
                     answered = load(port, workload, seconds)
                     costs[workload.name][name].append((cpu_seconds(group) - before) / max(answered, 1) * 1e6)
@@ -161,14 +166,18 @@ def measure(
 def show(costs: dict[str, dict[str, list[float]]]) -> None:
     """Print medians and ratios."""
     for workload, rows in costs.items():
-        medians = {name: statistics.median(values) for name, values in rows.items()}
-        print(f"{workload}  [median µs of CPU (ratio to bare)]")
-        for name, cost in sorted(medians.items(), key=lambda row: row[1]):
-            print(f"  {name:11} {cost:8.1f} ({cost / medians['bare']:.2f})")
+        print(f"{workload}  [median µs of CPU (median ratio to bare)]")
+        for name, values in sorted(rows.items(), key=lambda row: ratio(row[1], rows["bare"])):
+            print(f"  {name:11} {statistics.median(values):8.1f} ({ratio(values, rows['bare']):.2f})")
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    """Median of the rounds' ratios."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
 def plot(costs: dict[str, dict[str, list[float]]], file: Path) -> None:
-    """Bars of every framework's median, workload by workload, as an SVG."""
+    """Bars of every framework's ratio to the bare function, workload by workload, as an SVG."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -176,13 +185,15 @@ def plot(costs: dict[str, dict[str, list[float]]], file: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(costs), figsize=(3.2 * len(costs), 3.6), squeeze=False)
     for axis, (workload, rows) in zip(axes[0], costs.items(), strict=True):
-        medians = sorted(((statistics.median(values), name) for name, values in rows.items()), reverse=True)
-        colours = ["#b5482a" if name == "samovar" else "#9aa5b1" for _, name in medians]
-        axis.barh([name for _, name in medians], [cost for cost, _ in medians], color=colours)
+        ratios = sorted(((ratio(values, rows["bare"]), name) for name, values in rows.items()), reverse=True)
+        colours = ["#b5482a" if name == "samovar" else "#9aa5b1" for _, name in ratios]
+        bars = axis.barh([name for _, name in ratios], [cost for cost, _ in ratios], color=colours)
+        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        axis.margins(x=0.15)
         axis.set_title(workload)
-        axis.set_xlabel("µs of CPU per request")
+        axis.set_xlabel("CPU per request, bare function = 1")
     figure.tight_layout()
-    figure.savefig(file)
+    figure.savefig(file, metadata={"Date": None})
 
 
 def main() -> None:
@@ -190,8 +201,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("workloads", nargs="*", help=", ".join(workload.name for workload in WORKLOADS))
     parser.add_argument("--only", help="frameworks, with commas between")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=2, help="of load in each round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=1, help="of load in each round")
     parser.add_argument("--plot", type=Path, help="a file for the bars, as SVG")
     parser.add_argument("--out", type=Path, help="a file for all figures, as JSON")
     options = parser.parse_args()
