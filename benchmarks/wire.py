@@ -6,7 +6,7 @@
 ASGI applications are served by uvicorn (uvloop and httptools where installed), Sanic and aiohttp by their own servers,
 Flask by Gunicorn. The server is pinned to the first core, ``wrk -t1 -c64`` to the second; a figure is user and system
 time of all the server's processes over the requests it answered. All servers are up from the beginning, and take turns
-second by second, so that a noisy minute hits all alike; shown are the medians, and the medians of the ratios to the bare
+second by second, so that a noisy minute hits all alike; shown are medians, and medians of ratios to the bare
 ASGI function.
 """
 
