@@ -51,6 +51,19 @@ async def test_a_channel_without_a_rule_is_open_to_route_code() -> None:
     assert await access().ask("anything") == Access()
 
 
+async def test_a_name_that_goes_past_a_guard_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    rules = access()
+    rules.add(ChannelRule("desk/<int:number>"), lambda number: False)
+    rules.add(ChannelRule("open/<name>"))
+    rules.add(ChannelRule("whole"), lambda: False)
+    assert rules.guards("desk/1") and not rules.guards("open/1/2") and not rules.guards("whole/1")
+    assert caplog.messages == []
+    assert not rules.guards("desk/-1")
+    assert await rules.ask("desk/-2") == Access()
+    (told,) = caplog.messages
+    assert "'desk/-1'" in told and "'desk/<int:number>'" in told
+
+
 async def test_an_answer_of_another_type_is_an_error_that_names_the_function() -> None:
     rules = access()
     rules.add(ChannelRule("x"), lambda: "yes")  # type: ignore[arg-type, return-value]

@@ -8,6 +8,7 @@ answers for everybody else. ``hub.*`` is trusted code and never asks.
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ...broadcast import ChannelRule, Rules
 from ...broadcast.names import PresenceChannel
 from ...errors import ConfigError
 from ..ctx import required_context
+
+logger: logging.Logger = logging.getLogger("samovar.channels")
 
 AccessFunction: TypeAlias = "Callable[..., bool | Access | Awaitable[bool | Access]]"
 
@@ -53,6 +56,7 @@ class ChannelAccess:
         self._ensure_async = ensure_async
         self._functions: dict[str, Callable[..., Awaitable[Any]]] = {}
         self._identify: Callable[..., Awaitable[Any]] | None = None
+        self._beginnings: dict[str, str] = {}  # of guarded patterns that nobody was warned about yet
 
     def add(self, rule: ChannelRule, function: AccessFunction | None = None) -> None:
         """Declare *rule*; *function* says who may subscribe.
@@ -64,6 +68,9 @@ class ChannelAccess:
         self.declared.append(rule)
         if function is not None:
             self._functions[rule.pattern] = self._ensure_async(function)
+            beginning, variable, _ = rule.pattern.partition("<")
+            if beginning and variable:
+                self._beginnings[beginning] = rule.pattern
 
     def identify_with(self, function: Callable[[], str | Awaitable[str | None] | None]) -> None:
         """Have *function* name the user of a connection."""
@@ -100,7 +107,21 @@ class ChannelAccess:
     def guards(self, channel: str) -> bool:
         """A function says who may subscribe to *channel*."""
         rule = self.rule(asked_about(channel))
-        return rule is not None and rule.pattern in self._functions
+        if rule is None:
+            self._warn_of_neighbour(asked_about(channel))
+            return False
+        return rule.pattern in self._functions
+
+    def _warn_of_neighbour(self, channel: str) -> None:
+        """Say, once for each pattern, that *channel* goes past a guard by beginning like its channels and going on
+        otherwise: a name that comes from a URL in part is seldom meant to."""
+        for beginning in [beginning for beginning in self._beginnings if channel.startswith(beginning)]:
+            logger.warning(
+                "nobody was asked who may follow %r: it begins like the guarded %r and does not match it. "
+                "Give it a rule of its own",
+                channel,
+                self._beginnings.pop(beginning),
+            )
 
     def rule(self, channel: str) -> ChannelRule | None:
         """The rule that *channel* falls under, None without one."""
@@ -117,6 +138,7 @@ class ChannelAccess:
         """
         match = self.rules.match(asked_about(channel))
         if match is None:
+            self._warn_of_neighbour(asked_about(channel))
             return GRANTED
         rule, values = match
         function = self._functions.get(rule.pattern)
