@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_the_wheel_says_what_it_is(built: Built) -> None:
     (points,) = (text.decode() for name, text in files.items() if name.endswith("/entry_points.txt"))
     assert "License-Expression: MIT" in metadata
     assert "Requires-Python: >=3.11" in metadata
+    versions = re.findall(r"^Classifier: Programming Language :: Python :: (3\.\d+)$", metadata, re.MULTILINE)
+    assert f"passes on {', '.join(versions[:-1])} and {versions[-1]}." in (ROOT / "README.md").read_text()
     assert "playwright" not in metadata, "the test group leaked into what users install"
     parsed = configparser.ConfigParser()
     parsed.read_string(points)
