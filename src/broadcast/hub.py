@@ -650,11 +650,11 @@ class Hub:
         try:
             async with asyncio.timeout(self.join_timeout if self.backend.waits else None):
                 page = await self.backend.history(channel, since=position, limit=limit + 1, reverse=reverse)
-                if (
-                    not page.head.offset and self.backend.waits
-                ):  # never used, maybe: a read creates nothing there
+                if not page.head.offset and self.backend.waits:
+                    # Never used, maybe: a read creates nothing there. What the stream has by now is not in the page,
+                    # so the head is as of the read.
                     heads = await self.backend.heads([channel], create=True)
-                    page = replace(page, head=heads[channel])
+                    page = replace(page, head=Position(heads[channel].epoch, 0))
         except TimeoutError:
             raise BackendUnavailable(f"no history of {channel!r} within {self.join_timeout:g} s") from None
         return read_out(

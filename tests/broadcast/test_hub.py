@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -274,6 +275,22 @@ async def test_history_from_every_position() -> None:
     assert await data(hub, "c", limit=2, reverse=True) == [4, 3]
     assert await data(hub, "c", since=cursors[4], reverse=True) == [2]
     assert (await hub.history("c", limit=2)).more and not (await hub.history("c", limit=3)).more
+
+
+async def test_what_is_published_first_while_nothing_is_read_comes_after_the_read() -> None:
+    broker = Broker()
+
+    class UsedMeanwhile(FaultyBackend):
+        """The channel is found unused, then asked for its epoch; between the two it is used."""
+
+        async def heads(self, channels: Collection[str], *, create: bool = False) -> Mapping[str, Position]:
+            await other.publish("c", "first")
+            return await super().heads(channels, create=create)
+
+    async with Hub(UsedMeanwhile(broker)) as hub, Hub(MemoryBackend(broker)) as other:
+        read = await hub.history("c")
+        assert (read.messages, read.gap, read.position.offset) == ((), None, 0)
+        assert await data(hub, "c", since=read.position) == ["first"]
 
 
 async def test_history_pages_with_its_position() -> None:
