@@ -271,7 +271,8 @@ async def test_every_teardown_runs_whichever_raise(app: Samovar, caplog: pytest.
     app.add_url_rule("/", "index", lambda: "fine")
     assert await text(app) == "fine"
     assert ran == ["b", "a", "app b", "app a"]
-    assert len(caplog.records) == 4
+    told = [record for record in caplog.records if record.name != "asyncio"]  # which tells of slow turns
+    assert len(told) == 4
 
 
 async def test_teardown_gets_the_exception_nobody_handled(app: Samovar) -> None:

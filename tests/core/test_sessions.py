@@ -264,9 +264,9 @@ async def test_a_value_that_no_cookie_holds_is_named_once(
         return "x"
 
     assert (await app.test_client().get("/")).status_code == 500
-    assert len(caplog.records) == 1
-    assert caplog.records[0].exc_info is not None
-    assert re.search(rf"session\['s'\] cannot be stored: {what}", str(caplog.records[0].exc_info[1]))
+    (record,) = (record for record in caplog.records if record.name != "asyncio")  # which tells of slow turns
+    assert record.exc_info is not None
+    assert re.search(rf"session\['s'\] cannot be stored: {what}", str(record.exc_info[1]))
 
 
 async def test_another_interface_is_opened_before_the_hooks_and_saved_after() -> None:
