@@ -31,6 +31,7 @@ LIBRARIES: dict[str, Library] = {
     "hiredis": Library("hiredis", "3", "redis"),
     "pamqp": Library("pamqp", "3.3", "rabbitmq"),
     "uvloop": Library("uvloop", "0.21", "fast"),
+    "orjson": Library("orjson", "3.10", "fast"),
     "uvicorn": Library("uvicorn", "0.34", "fast"),
     "watchfiles": Library("watchfiles", "1.0", "dev"),
     "dotenv": Library("python-dotenv", "1.0", "dev"),

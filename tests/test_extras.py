@@ -23,7 +23,7 @@ from samovar.extras import LIBRARIES, Needed
 
 from .services import ROOT
 
-NOT_IMPORTED = {"httptools", "orjson", "pytest-asyncio"}
+NOT_IMPORTED = {"httptools", "pytest-asyncio"}
 """What extras bring for others to import: the user, pytest, uvicorn."""
 
 Install = Callable[..., None]

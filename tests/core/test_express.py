@@ -35,7 +35,7 @@ from samovar import (
     request_started,
     session,
 )
-from samovar.core.json import DefaultJSONProvider
+from samovar.core.json import DefaultJSONProvider, OrjsonProvider
 from samovar.core.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from .wire import Wire
@@ -310,6 +310,10 @@ def own_json(app: Samovar) -> None:
     app.json = Spaced(app)
 
 
+def faster_json(app: Samovar) -> None:
+    app.json = OrjsonProvider(app)
+
+
 def other_json_type(app: Samovar) -> None:
     app.json.mimetype = "application/problem+json"  # type: ignore[attr-defined]  # the default provider's
 
@@ -355,7 +359,17 @@ async def give(number: int) -> Any:
 
 @pytest.mark.parametrize(
     "change",
-    [as_it_is, own_response, own_json, other_json_type, unsorted_json, debugging, listening, own_limit],
+    [
+        as_it_is,
+        own_response,
+        own_json,
+        faster_json,
+        other_json_type,
+        unsorted_json,
+        debugging,
+        listening,
+        own_limit,
+    ],
 )
 async def test_both_roads_make_the_same_of_every_result(
     change: Callable[[Samovar], None], caplog: pytest.LogCaptureFixture

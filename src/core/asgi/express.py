@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..ctx import Context, _current
+from ..json.orjson import OrjsonProvider
 from ..json.provider import DefaultJSONProvider
 from ..sessions import SecureCookieSessionInterface
 from ..signals import appcontext_pushed, heard, request_finished, request_started
@@ -50,6 +51,9 @@ RawAnswer = tuple[int, RawHeaders, bytes]
 
 SPECIAL = NO_LENGTH | {503}
 """Statuses with rules of their own: no body, or a stream in its place for an EventSource."""
+
+OUR_JSON: frozenset[type] = frozenset({DefaultJSONProvider, OrjsonProvider})
+"""The providers whose answers are their ``body`` and nothing more; a subclass may answer otherwise."""
 
 
 _NOTHING = object()
@@ -234,10 +238,10 @@ def raw_answer(app: Samovar, result: Any) -> RawAnswer | None:
             return None
         kind = type(result)
     if kind is dict or kind is list:
-        provider = app.json
-        if type(provider) is not DefaultJSONProvider or provider.mimetype != "application/json":
+        provider: Any = app.json
+        if type(provider) not in OUR_JSON or provider.mimetype != "application/json":
             return None
-        data = provider.body(result).encode()
+        data = provider.body(result)
         if content_type is None:
             content_type = b"application/json"
     elif kind is str:

@@ -6,6 +6,7 @@ import json as _json
 from typing import IO, TYPE_CHECKING, Any
 
 from ..ctx import current_context
+from .orjson import OrjsonProvider
 from .provider import DefaultJSONProvider, JSONProvider
 
 if TYPE_CHECKING:
@@ -13,7 +14,16 @@ if TYPE_CHECKING:
 
 _bare = DefaultJSONProvider(None)
 
-__all__ = ["DefaultJSONProvider", "JSONProvider", "dump", "dumps", "jsonify", "load", "loads"]
+__all__ = [
+    "DefaultJSONProvider",
+    "JSONProvider",
+    "OrjsonProvider",
+    "dump",
+    "dumps",
+    "jsonify",
+    "load",
+    "loads",
+]
 
 
 def _provider() -> JSONProvider:

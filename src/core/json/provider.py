@@ -148,7 +148,7 @@ class DefaultJSONProvider(JSONProvider):
 
     def __init__(self, app: Samovar | None) -> None:
         super().__init__(app)
-        self._compact_encode: Callable[[Any], str] | None = None
+        self._compact_encode: Callable[[Any], bytes] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -193,16 +193,16 @@ class DefaultJSONProvider(JSONProvider):
 
     def encode(self, obj: Any) -> str:
         """*obj* as compact JSON text, by the kept encoder: what responses are made of."""
-        return (self._compact_encode or self._encoder())(obj)
+        return (self._compact_encode or self._encoder())(obj).decode()
 
-    def _encoder(self) -> Callable[[Any], str]:
+    def _encoder(self) -> Callable[[Any], bytes]:
         encode = self._build_encoder()
         super().__setattr__("_compact_encode", encode)
         return encode
 
-    def _build_encoder(self) -> Callable[[Any], str]:
+    def _build_encoder(self) -> Callable[[Any], bytes]:
         if getattr(self.dumps, "__func__", None) is not DefaultJSONProvider.dumps:  # overridden
-            return lambda obj: self.dumps(obj, separators=(",", ":"))
+            return lambda obj: self.dumps(obj, separators=(",", ":")).encode()
         options = {
             "allow_nan": self.allow_nan,
             "default": self.default,
@@ -213,19 +213,20 @@ class DefaultJSONProvider(JSONProvider):
         plain = json.JSONEncoder(**options)  # type: ignore[arg-type]  # a dict of mixed options
         make: Any = json.encoder.c_make_encoder  # type: ignore[attr-defined]  # absent where there is no C part
         if make is None:
-            return plain.encode if self.allow_nan else lambda obj: _written(plain.encode(obj))
+            check: Callable[[str], str] = str if self.allow_nan else _written
+            return lambda obj: check(plain.encode(obj)).encode()
         string = json.encoder.encode_basestring_ascii if self.ensure_ascii else json.encoder.encode_basestring
         # markers=None: no table of containers; a circle ends in RecursionError.
         pieces = make(None, plain.default, string, None, ":", ",", self.sort_keys, False, self.allow_nan)
 
         allow_nan = self.allow_nan
 
-        def encode(obj: Any) -> str:
+        def encode(obj: Any) -> bytes:
             try:
                 text = "".join(pieces(obj, 0))
             except RecursionError as error:
                 raise ValueError("circular reference, or nested too deeply, for JSON") from error
-            return text if allow_nan else _written(text)
+            return (text if allow_nan else _written(text)).encode()
 
         return encode
 
@@ -238,11 +239,12 @@ class DefaultJSONProvider(JSONProvider):
         response: Response = self._app.response_class(self.body(obj), mimetype=self.mimetype)
         return response
 
-    def body(self, obj: Any) -> str:
-        """The text of a response that says *obj*."""
+    def body(self, obj: Any) -> bytes:
+        """The body of a response that says *obj*."""
         compact = self.compact
         if compact is None:
             debug = self._app.config["DEBUG"]
             compact = not (debug and is_on(debug))
-        text = (self._compact_encode or self._encoder())(obj) if compact else self.dumps(obj, indent=2)
-        return text + "\n"
+        if compact:
+            return (self._compact_encode or self._encoder())(obj) + b"\n"
+        return self.dumps(obj, indent=2).encode() + b"\n"
