@@ -21,6 +21,7 @@ from markupsafe import Markup
 from werkzeug.datastructures import MultiDict
 
 from samovar import Hub, Message, Samovar, jsonify, request
+from samovar.core.asgi.express import raw_answer
 from samovar.core.json import DefaultJSONProvider, JSONProvider, OrjsonProvider
 from samovar.errors import InvalidPayload, MissingDependency
 
@@ -298,6 +299,11 @@ async def test_an_app_answers_and_reads_by_it(debug: bool) -> None:
     for body in (b"[NaN]", b"{", rb'"\ud800"', b"[" * 100_000):
         answer = await client.post("/", data=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400, body[:9]
+
+
+def test_its_answers_take_the_fast_road() -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"11")]
+    assert raw_answer(App("teas"), {"a": "ü"}) == (200, headers, '{"a":"ü"}\n'.encode())
 
 
 async def test_a_forgotten_await_is_named(caplog: pytest.LogCaptureFixture) -> None:
