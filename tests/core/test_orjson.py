@@ -173,7 +173,7 @@ def test_options_take_effect_at_once(ours: OrjsonProvider) -> None:
     assert ours.encode(value) == ours.dumps(value) == '{"a":1,"b":"ü"}'
     ours.sort_keys = False
     ours.ensure_ascii = True
-    assert ours.encode(value) == ours.dumps(value) == '{"b":"\\u00fc","a":1}'
+    assert ours.dumps(value) == ours.encode(value) == '{"b":"\\u00fc","a":1}'
     assert ours.dumps(value, ensure_ascii=False, sort_keys=True) == '{"a":1,"b":"ü"}'
     ours.default = lambda obj: "odd"
     assert ours.encode([object(), None]) == ours.dumps([object(), None]) == '["odd",null]'
@@ -205,13 +205,16 @@ def test_default_is_asked_once_though_the_value_is_written_twice(ours: OrjsonPro
 
 
 def test_what_default_raises_is_raised(ours: OrjsonProvider) -> None:
+    asked = []
+
     def default(obj: Any) -> Any:
+        asked.append(obj)
         raise KeyError("mine") from ZeroDivisionError()
 
     ours.default = default
     with pytest.raises(KeyError, match="mine") as caught:
         ours.encode([object()])
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError) and len(asked) == 1
 
 
 def test_nan_is_found_wherever_it_hides(ours: OrjsonProvider) -> None:
