@@ -41,6 +41,7 @@ async def test_alembic_writes_what_the_models_have_changed(
     for arguments in (["migrate"], ["revise", "How much of each"], ["migrate"]):
         done = await asyncio.to_thread(module.app.test_cli_runner().invoke, args=arguments)
         assert done.exit_code == 0, done.output
+    await module.engine.dispose()
     (written,) = (tmp_path / "migrations/versions").glob("*_how_much_of_each.py")
     assert "grams" in written.read_text() and "down_revision = '0001'" in written.read_text()
     with closing(sqlite3.connect(tmp_path / "teas.db")) as database:
