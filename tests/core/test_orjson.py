@@ -130,7 +130,6 @@ def test_it_is_orjson_that_writes(ours: OrjsonProvider, monkeypatch: pytest.Monk
         time(1), b"b", {(1, 2): 3}, {date(2026, 1, 2): 1}, {1: 2, "a": 3}, "\ud800", {"\udfff": 1}, ["\ud800", 2**70],
         {Text("\ud800"): 1},
     ],
-    ids=repr,
 )  # fmt: skip
 def test_it_refuses_what_the_usual_one_refuses(
     value: Any, ours: OrjsonProvider, usual: DefaultJSONProvider
