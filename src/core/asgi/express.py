@@ -108,7 +108,7 @@ async def call(
             route: Any = context.route
             if (
                 heard
-                or route.teardown
+                or (route is not None and route.teardown)
                 or app.teardown_appcontext_funcs
                 or request._parsed is not None
                 or app._torn_down_always
@@ -204,8 +204,10 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
             await handler.deliver(response)
             return
         status, headers, data = ready
-    send = handler._send
-    handler.leave_context()
+    send, token = handler._send, handler.token
+    if token is not None:  # as handler.leave_context() does
+        handler.token = None
+        _current.reset(token)
     try:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if handler.scope["method"] == "HEAD" else data})
@@ -285,8 +287,10 @@ async def leave(app: Samovar, context: Context, error: BaseException | None) -> 
         context: of the request, which is over.
         error: with which it ended.
     """
-    work = app.context_has_exit_work(context)
     route: Any = context.route
+    if route is None:  # it was ended while its route was looked for
+        return
+    work = app.context_has_exit_work(context)
     functions: tuple[Callable[..., Awaitable[Any]], ...] = route.teardown
     if error is None and work is functions:
         await tear_down(app, functions)
