@@ -181,15 +181,23 @@ def plot(costs: dict[str, dict[str, list[float]]], file: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams |= {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "samovar",
+    }
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(costs), figsize=(3.2 * len(costs), 3.6), squeeze=False)
-    for axis, (workload, rows) in zip(axes[0], costs.items(), strict=True):
+    across = min(3, len(costs))
+    down = -(-len(costs) // across)
+    figure, axes = pyplot.subplots(down, across, figsize=(3.4 * across, 3.4 * down), squeeze=False)
+    for axis in axes.flat[len(costs) :]:
+        axis.set_visible(False)
+    for axis, (workload, rows) in zip(axes.flat, costs.items(), strict=False):
         ratios = sorted(((ratio(values, rows["bare"]), name) for name, values in rows.items()), reverse=True)
         colours = ["#b5482a" if name == "samovar" else "#9aa5b1" for _, name in ratios]
         bars = axis.barh([name for _, name in ratios], [cost for cost, _ in ratios], color=colours)
         axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
-        axis.margins(x=0.15)
+        axis.margins(x=0.2)
         axis.set_title(workload)
         axis.set_xlabel("CPU per request, bare function = 1")
     figure.tight_layout()
