@@ -210,7 +210,7 @@ class Contexts(Urls):
             or appcontext_tearing_down.receivers
             or appcontext_popped.receivers
             or self._torn_down_always
-            or route.teardown  # the last: its functions alone are express.tear_down's
+            or (route is not None and route.teardown)  # the last: its functions alone are express.tear_down's
         )
 
     async def tear_down(self, context: Context, error: BaseException | None = None) -> None:

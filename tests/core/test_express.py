@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from werkzeug.exceptions import Forbidden
 
 from samovar import (
     Blueprint,
@@ -35,6 +36,7 @@ from samovar import (
     request_started,
     session,
 )
+from samovar.core.ctx import required_context
 from samovar.core.json import DefaultJSONProvider, OrjsonProvider
 from samovar.core.sessions import SecureCookieSession, SecureCookieSessionInterface
 
@@ -623,3 +625,79 @@ async def test_a_step_that_a_test_replaces_in_the_class_is_taken_by_its_client(
         monkeypatch.setattr(Samovar, "dispatch_request", step)
         said.append(await (await app.test_client().get("/text")).get_data())
     assert said == ["tëxt".encode(), b"mocked", "tëxt".encode()]
+
+
+@pytest.mark.parametrize("kind", [Samovar, Plain])
+async def test_a_route_that_a_hook_has_looked_for_again_is_taken(kind: type[Samovar]) -> None:
+    app = kind("again")
+    ran: list[str] = []
+    blueprint = Blueprint("new", "new", url_prefix="/new")
+    app.add_url_rule("/old", "old", lambda: "old")
+    blueprint.add_url_rule("/<name>", "view", lambda name: name)
+
+    @app.before_request
+    async def rewrite() -> None:
+        context = required_context()
+        assert context.request is not None
+        context.request.path = "/new/ada"
+        context.match_request()
+
+    @blueprint.teardown_request
+    async def down(error: BaseException | None) -> None:
+        ran.append(request.path)
+
+    @blueprint.after_request
+    async def after(response: Response) -> Response:
+        response.headers["X-New"] = "1"
+        return response
+
+    app.register_blueprint(blueprint)
+    wire = await Wire(app, path="/old").run()
+    assert (wire.body, wire.headers[b"x-new"], ran) == (b"ada", b"1", ["/new/ada"])
+
+
+@pytest.mark.parametrize("kind", [Samovar, Plain])
+async def test_what_a_receiver_of_the_beginning_raises_goes_to_the_error_handlers(
+    kind: type[Samovar],
+) -> None:
+    app = kind("begun")
+    app.add_url_rule("/", "index", lambda: "")
+    error: Exception = ValueError("mine")
+
+    @app.errorhandler(ValueError)
+    async def handled(error: ValueError) -> Any:
+        return str(error), 418
+
+    async def refuse(sender: Any, **_: Any) -> None:
+        raise error
+
+    request_started.connect(refuse, app)
+    assert (await Wire(app).run()).status == 418
+    error = Forbidden()
+    assert (await Wire(app).run()).status == 403
+
+
+@pytest.mark.parametrize("kind", [Samovar, Plain])
+async def test_an_override_of_the_routing_is_asked_for_every_path(kind: type[Samovar]) -> None:
+    class Own(kind):  # type: ignore[valid-type, misc]  # one of two
+        def match_request(self, context: Any) -> None:
+            if context.request.path == "/broken":
+                raise LookupError("mine")
+            context.request.path = "/new"
+            super().match_request(context)
+
+    app = Own("own")
+    torn_down: list[str] = []
+    for path in ("/old", "/broken", "/new"):
+        app.add_url_rule(path, path.strip("/"), lambda path=path: path)
+    assert [(await Wire(app, path="/old").run()).body for _ in range(2)] == [b"/new", b"/new"]
+    with pytest.raises(LookupError, match="mine"):
+        await Wire(app, path="/broken").run()
+
+    async def down(error: BaseException | None) -> None:
+        torn_down.append(type(error).__name__)
+
+    app.teardown_appcontext_funcs.append(down)
+    with pytest.raises(LookupError, match="mine"):
+        await Wire(app, path="/broken").run()
+    assert torn_down == ["LookupError"]

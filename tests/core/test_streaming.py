@@ -94,6 +94,9 @@ async def test_a_client_that_leaves_ends_a_stream_that_cannot_write(app: Samovar
     await wire.until_body(b"a context /;")
     wire.open.clear()
     tap.items.put_nowait("b")
+    async with asyncio.timeout(60):
+        while not tap.items.empty():  # then it is being written
+            await asyncio.sleep(0)
     wire.disconnect()
     await task
     assert tap.log == ["GeneratorExit", "closed context", "teardown NoneType"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
 import io
 import tempfile
 from typing import Any
 
 import pytest
+from werkzeug.exceptions import ClientDisconnected
 
-from samovar import Response, Samovar, request
+from samovar import Response, Samovar, has_request_context, request
 from samovar.core.asgi import unread, watcher
 from samovar.core.asgi.unread import MEMORY_BYTES, Unread
 from samovar.tasks import Scope
@@ -227,3 +229,80 @@ async def test_a_stream_lets_go_of_what_was_kept(app: Samovar) -> None:
         wire.disconnect()
         await task
     assert wire.inbox.empty() and not wire.complete
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_body_is_not_let_go_while_the_streams_head_is_sent(app: Samovar, waits: bool) -> None:
+    @app.post("/echo")
+    async def echo() -> Any:
+        if waits:
+            await app.extensions["go_on"].wait()
+        return Response(piece async for piece in request.body)
+
+    wire = Wire(app, "POST", "/echo")
+    wire.open.clear()
+    async with Scope("server") as server:
+        task = server.start(wire.run())
+        sent = feed_large(wire)
+        if waits:
+            await until_read(wire)
+            app.extensions["go_on"].set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        wire.open.set()
+        await task
+    assert wire.complete and wire.body == sent
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_who_asks_after_the_answer_is_not_told_that_there_was_no_body(
+    app: Samovar, streams: bool
+) -> None:
+    bodies = []
+
+    @app.post("/kept")
+    async def kept() -> Any:
+        async def pieces() -> Any:
+            yield "one"
+            await app.extensions["go_on"].wait()
+
+        bodies.append(request.body)
+        if streams:
+            return Response(pieces())
+        await app.extensions["go_on"].wait()
+        return "one"
+
+    wire = Wire(app, "POST", "/kept")
+    async with Scope("server") as server:
+        task = server.start(wire.run())
+        wire.feed(b"piece", True)
+        wire.feed(b"piece")
+        await until_read(wire)
+        app.extensions["go_on"].set()
+        await task
+    assert wire.body == b"one"
+    with pytest.raises(ClientDisconnected):
+        await bodies[0]
+
+
+async def test_receive_sees_the_variables_of_a_middleware_and_no_request(app: Samovar) -> None:
+    variable = contextvars.ContextVar[str]("variable")
+    seen = []
+    wire = Wire(app, "POST")
+
+    async def middleware(scope: Any, receive: Any, send: Any) -> None:
+        async def watched() -> Any:
+            seen.append((variable.get("lost"), has_request_context()))
+            return await receive()
+
+        variable.set("mine")
+        await app(scope, watched, send)
+
+    wire.app = middleware
+    async with Scope("server") as server:
+        task = server.start(wire.run())
+        wire.feed(b"piece")
+        await until_read(wire)
+        app.extensions["go_on"].set()
+        await task
+    assert wire.body == b"piece" and set(seen) == {("mine", False)}

@@ -38,6 +38,7 @@ STEPS = (
     "full_dispatch_request",
     "handle_request",
     "make_response",
+    "match_request",
     "preprocess_request",
     "process_response",
     "request_context",
@@ -149,6 +150,9 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
         if heard or type(app.session_interface) is not SecureCookieSessionInterface:
             await announce(app, context)
         try:
+            if heard and request_started.receivers:
+                await send_signal(request_started, app)
+                route = context.route
             result: Any = None
             if route.preprocessors:
                 result = await app.preprocess_request(context)
@@ -158,6 +162,7 @@ async def answer_and_send(handler: HTTPHandler, app: Samovar, request: Request, 
                     if result is not None:
                         break
             if result is None:
+                route = context.route  # a hook may have had it looked for again
                 if (
                     request.method != "OPTIONS"
                     and route.view is not None
@@ -272,11 +277,9 @@ def whole(handler: HTTPHandler, app: Samovar, response: Response) -> RawAnswer |
 
 
 async def announce(app: Samovar, context: Context) -> None:
-    """What comes before the hooks, where somebody listens or the session is to be awaited."""
+    """What comes before all else, where somebody listens or the session is to be awaited."""
     if appcontext_pushed.receivers or type(app.session_interface) is not SecureCookieSessionInterface:
         await app.context_entered(context)
-    if request_started.receivers:
-        await send_signal(request_started, app)
 
 
 async def leave(app: Samovar, context: Context, error: BaseException | None) -> None:
@@ -287,13 +290,9 @@ async def leave(app: Samovar, context: Context, error: BaseException | None) -> 
         context: of the request, which is over.
         error: with which it ended.
     """
-    route: Any = context.route
-    if route is None:  # it was ended while its route was looked for
-        return
     work = app.context_has_exit_work(context)
-    functions: tuple[Callable[..., Awaitable[Any]], ...] = route.teardown
-    if error is None and work is functions:
-        await tear_down(app, functions)
+    if error is None and isinstance(work, tuple):  # the route's functions
+        await tear_down(app, work)
     elif work:
         await app.tear_down(context, error)
 

@@ -270,6 +270,7 @@ class HTTPHandler:
         await self._write({"type": "http.response.start", "status": status, "headers": headers}, timeout)
         # Some servers keep the head until the first body message (Hypercorn does).
         await self._write({"type": "http.response.body", "body": b"", "more_body": True}, timeout)
+        watcher.watch_stream()
         async with response.response as pieces:
             async for piece in pieces if own is None else own.watch(pieces, watcher.interrupt):
                 if self.gone:

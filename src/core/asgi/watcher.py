@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ...tasks import Scope
+from ..ctx import _current
 from ..typing import ASGIMessage
 from ..utils import drive
 from .unread import Unread
@@ -70,6 +71,10 @@ class Watcher:
                 if not task.done():
                     await self._scope.close()
         finally:
+            if (
+                self._unread or self.dropped
+            ):  # who asks too late must not take what is missing for the body's end
+                self._handler.body_read, self._handler.gone = False, True
             if self._unread is not None:
                 self._unread.close()
 
@@ -87,11 +92,17 @@ class Watcher:
 
     async def run_stream(self, work: Coroutine[Any, Any, None]) -> None:
         """Run *work*, which streams the response, until its end or an interruption: the client's leaving, as a rule."""
+        await self._run(work)
+
+    def watch_stream(self) -> None:
+        """Watch from now on, and let go of a body that nobody has begun to read when the stream first waits.
+
+        Called when the head is sent and the pieces begin: they cannot help it where the head has to wait.
+        """
         self.streaming = True
         if self._unread is not None and self._unread.in_file:
-            asyncio.get_running_loop().call_soon(self._let_go)  # when the stream first waits
+            asyncio.get_running_loop().call_soon(self._let_go)
         self.start()
-        await self._run(work)
 
     async def _run(self, work: Awaitable[None]) -> asyncio.CancelledError | None:
         task = self._task = asyncio.current_task()
@@ -127,9 +138,12 @@ class Watcher:
 
     def _at_wait(self) -> None:
         if self._timer is None and not self.waiting and self._task is not None and self._free:
-            # In a context of its own: a timer that is cancelled may keep the request's until its time has come.
+            # Without the request: a timer that is cancelled may keep its context until its time has come. With all
+            # else: a middleware's receive() looks for the variables that the middleware has set.
+            context = contextvars.copy_context()
+            context.run(_current.set, None)  # type: ignore[arg-type]  # as if there were none
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(PATIENCE, self._start_if_needed, context=contextvars.Context())
+            self._timer = loop.call_later(PATIENCE, self._start_if_needed, context=context)
 
     def _start_if_needed(self) -> None:
         self._timer = None
