@@ -13,6 +13,7 @@ a middleware that wraps ``send`` nothing is heard, as before.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import signal
 import threading
 from collections.abc import Awaitable, Callable
@@ -59,7 +60,8 @@ class Forewarned:
         """
         if self._scope is None and (end := _hypercorns_end(send)) is not None:
             self._scope = Scope("forewarned")
-            self._scope.start(self._wait(end), name="the server's end")
+            nothing = contextvars.Context()  # it outlives the connection in whose context it is started
+            self._scope.start(self._wait(end), name="the server's end", context=nothing)
 
     async def _wait(self, end: Callable[[], Awaitable[None]]) -> None:
         await end()
