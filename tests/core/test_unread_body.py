@@ -182,7 +182,9 @@ def test_what_is_kept_has_bounds(
     assert count == taken and Unread.all_on_disk == 0
 
 
-async def test_a_stream_lets_go_of_a_file_that_nobody_reads(app: Samovar) -> None:
+def add_endless_stream(app: Samovar) -> None:
+    """A view that waits, and then streams a piece and no end, without a look at the body."""
+
     @app.post("/stream")
     async def stream() -> Any:
         async def pieces() -> Any:
@@ -192,6 +194,9 @@ async def test_a_stream_lets_go_of_a_file_that_nobody_reads(app: Samovar) -> Non
         await app.extensions["go_on"].wait()
         return Response(pieces())
 
+
+async def test_a_stream_lets_go_of_a_file_that_nobody_reads(app: Samovar) -> None:
+    add_endless_stream(app)
     wire = Wire(app, "POST", "/stream")
     async with Scope("server") as server:
         task = server.start(wire.run())
@@ -207,15 +212,7 @@ async def test_a_stream_lets_go_of_a_file_that_nobody_reads(app: Samovar) -> Non
 
 
 async def test_a_stream_lets_go_of_what_was_kept(app: Samovar) -> None:
-    @app.post("/stream")
-    async def stream() -> Any:
-        async def pieces() -> Any:
-            yield "one"
-            await asyncio.get_running_loop().create_future()
-
-        await app.extensions["go_on"].wait()
-        return Response(pieces())
-
+    add_endless_stream(app)
     wire = Wire(app, "POST", "/stream")
     async with Scope("server") as server:
         task = server.start(wire.run())
